@@ -1,0 +1,174 @@
+"""The data nouns: records, corpora, and the arrays that a tokenised corpus is.
+
+A *corpus* yields *records* of a declared type. A tokenizer turns the text records into a `TokenizedCorpus` (flat memory-mapped
+arrays), from which an objective's `ExampleBuilder` makes its examples. Nothing here knows torch.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Split = Literal["train", "validation", "test"]
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a corpus yields. A record type can stand wherever its parent is asked for."""
+
+
+@dataclass(frozen=True)
+class Text(Record):
+    """One document.
+
+    `sentences` are in reading order, without outer white space, save that the last sentence of a paragraph ends in a newline
+    (the document's last one does not). Joined by a space (nothing after a newline) they give the document's text.
+    `topic` groups documents that are about the same thing ("" = not known): what `negatives=same_topic` draws from.
+    """
+
+    sentences: tuple[str, ...]
+    topic: str = ""
+    where: str = ""  # file and line, for messages
+
+    @property
+    def text(self) -> str:
+        parts: list[str] = []
+        for sentence in self.sentences:
+            if parts and not parts[-1].endswith("\n"):
+                parts.append(" ")
+            parts.append(sentence)
+        return "".join(parts)
+
+
+class Corpus(ABC):
+    """A source of records, in splits that never share a document.
+
+    A split is read in *parts* (a file, a range of documents) that can be read independently and in parallel; parts are small and
+    picklable. Iterating the parts in order gives the split's documents in order.
+    """
+
+    reads: ClassVar[type[Record]] = Text
+
+    @property
+    @abstractmethod
+    def announcement(self) -> str:
+        """The first line of every log: what this text is and where it comes from."""
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Hexadecimal digest of everything that decides the records: settings, and the identity of the files read."""
+
+    @abstractmethod
+    def parts(self, split: Split) -> Sequence[Any]:
+        """The pieces of a split, in order. Raises Refusal where the corpus is missing, empty or malformed."""
+
+    @abstractmethod
+    def read(self, part: Any) -> Iterator[Record]:
+        """The records of one part, in order."""
+
+    def records(self, split: Split) -> Iterator[Record]:
+        """All records of a split, streaming."""
+        for part in self.parts(split):
+            yield from self.read(part)
+
+    def entropy(self, split: Split) -> float | None:
+        """Nats that the whole split costs a reader who knows how it was made (left to right), where that is known."""
+        return None
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What objectives and models need to know of a tokenizer: its size and the ids of the special tokens, by role.
+
+    Roles: pad unk cls sep mask bos eos. `sentinels` are T5's <extra_id_0>, <extra_id_1>, …, in this order.
+    """
+
+    size: int
+    special: dict[str, int]
+    sentinels: tuple[int, ...] = ()
+
+    def __getitem__(self, role: str) -> int:
+        return self.special[role]
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        return frozenset(self.special.values()) | frozenset(self.sentinels)
+
+
+@dataclass(frozen=True)
+class TokenizedCorpus:
+    """One split as arrays (memory-mapped when it comes from the token store). No special tokens inside.
+
+    tokens       (T,)   uint16 or uint32: all tokens, one sentence after the other
+    word_starts  (T,)   bool: the token begins a word (whole-word masking, words of n-grams)
+    sentences    (S+1,) int64: sentence s is tokens[sentences[s]:sentences[s+1]]; never empty
+    documents    (D+1,) int64: document d is the sentences documents[d]..documents[d+1]-1; never empty
+    topics       (D,)   int32: number of the document's topic, -1 where not known
+    """
+
+    tokens: NDArray[Any]
+    word_starts: NDArray[np.bool_]
+    sentences: NDArray[np.int64]
+    documents: NDArray[np.int64]
+    topics: NDArray[np.int32]
+    characters: int = 0  # of the text that was tokenised: what bits per character need
+    bytes: int = 0  # the same in UTF-8
+    words: int = 0  # white-space separated
+    fingerprint: str = ""
+    folder: Path | None = None
+
+    @classmethod
+    def of(cls, documents: Sequence[Sequence[Sequence[int]]], word_starts: Sequence[bool] | None = None,
+           topics: Sequence[int] | None = None) -> TokenizedCorpus:
+        """From nested lists (documents > sentences > token ids): for tests and small things."""
+        sentences = [sentence for document in documents for sentence in document]
+        tokens = np.array([token for sentence in sentences for token in sentence], dtype=np.uint32)
+        return cls(
+            tokens=tokens,
+            word_starts=np.ones(len(tokens), bool) if word_starts is None else np.asarray(word_starts, bool),
+            sentences=np.cumsum([0, *map(len, sentences)], dtype=np.int64),
+            documents=np.cumsum([0, *map(len, documents)], dtype=np.int64),
+            topics=np.full(len(documents), -1, np.int32) if topics is None else np.asarray(topics, np.int32),
+        )
+
+    def __len__(self) -> int:
+        """Number of documents."""
+        return len(self.documents) - 1
+
+
+@dataclass
+class Packed:
+    """Sequences lying one after the other in flat arrays: real tokens only, no padding.
+
+    tokens (N,) int64; lengths (B,) int64 with sum N; segments (N,) int64 or None (all 0);
+    positions (N,) int64 or None (0, 1, 2, … in every sequence).
+    """
+
+    tokens: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    segments: NDArray[np.int64] | None = None
+    positions: NDArray[np.int64] | None = None
+
+
+@dataclass
+class Sample:
+    """One micro-batch as an objective's data half makes it (numpy; the data module turns it into a `Batch` of tensors).
+
+    `targets` are the arrays that the learning half asks for, by name, e.g. for masked language modelling
+    "at" (M,) places in inputs.tokens, in rising order, and "tokens" (M,) what stood there.
+    `counts` says for each loss term over how many targets it is a sum ("mlm": M, "pair": B): what the step's mean divides by.
+    """
+
+    inputs: Packed
+    targets: dict[str, NDArray[Any]]
+    counts: dict[str, int]
+    decoder: Packed | None = None
+    causal: bool = False  # a token of `inputs` sees only what stands before it
+    prefix: NDArray[np.int64] | None = None  # (B,) tokens at the start of each sequence that all may see (prefix LM)
+    extra: dict[str, Any] = field(default_factory=dict)  # what the lens shows: never read by a model

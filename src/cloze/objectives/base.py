@@ -1,0 +1,142 @@
+"""What an objective is: one file with two halves.
+
+The *data half* (`ExampleBuilder`: numpy, no parameters, picklable) says how a corpus becomes examples and how an example is
+corrupted this time. The *learning half* (`Objective`: a torch module) has the heads, the loss and the metrics. Settings of both
+stand in one config file; each setting goes to the half (or halves) whose `__init__` names it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from cloze.data import keyed
+from cloze.data.base import Record, Sample, Text, TokenizedCorpus, Vocabulary
+from cloze.models.base import Backbone, Batch
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric
+
+M = TypeVar("M", bound=Backbone)
+R = TypeVar("R", bound=Record)
+
+
+@dataclass
+class Examples:
+    """The index of examples: what to read where. Made once (`ExampleBuilder.build`), cached, no corruption in it.
+
+    `table` (n, columns) int64 means what the builder says it means; `lengths` (n,) is each example's length in tokens with its
+    special tokens, near enough to sort by. `notes` are sentences for the log ("12 of 50 documents have one sentence: skipped").
+    """
+
+    corpus: TokenizedCorpus
+    table: NDArray[np.int64]
+    lengths: NDArray[np.int64]
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+
+class ExampleBuilder(ABC):
+    """The data half of an objective. Its settings are its `__init__` parameters after `vocabulary` and `length`."""
+
+    special_tokens: ClassVar[tuple[str, ...]] = ()  # roles of the special tokens that the tokenizer must have
+    sentinels: ClassVar[int] = 0  # how many <extra_id_…> tokens
+    reads: ClassVar[type[Record]] = Text
+
+    vocabulary: Vocabulary
+    length: int
+
+    @abstractmethod
+    def build(self, corpus: TokenizedCorpus, seed: int) -> Examples:
+        """The examples of a split. Chance only through `seed`. Raises Refusal where the corpus cannot serve this objective."""
+
+    @abstractmethod
+    def sample(self, examples: Examples, indices: NDArray[np.int64], keys: keyed.Keys) -> Sample:
+        """Examples `indices` (B,) as they look this time, in this order: every draw is a function of its `keys` (B,) alone."""
+
+    def counts(self, examples: Examples, indices: NDArray[np.int64], keys: keyed.Keys) -> dict[str, int]:
+        """What `sample(…).counts` would be, where possible without sampling: a step's mean is over all its ranks and parts."""
+        return self.sample(examples, indices, keys).counts
+
+    def keys(self, seed: int, epoch: int, indices: NDArray[np.int64]) -> keyed.Keys:
+        """The keys of training examples in an epoch. Static corruption returns the same ones for several epochs."""
+        return keyed.keys(keyed.key(seed, "train", epoch), indices)
+
+    def judge(self) -> ExampleBuilder:
+        """The builder that validation uses: corrupts at the fixed rate that all arms of a study are judged at."""
+        return self
+
+    def explain(self, sample: Sample) -> list[list[str]]:
+        """For the lens: for each sequence of `inputs`, a word for each token, "" where there is nothing to say.
+
+        The words that the lens colours: masked, replaced, kept, special, target.
+        """
+        return [["" for _ in range(int(n))] for n in sample.inputs.lengths]
+
+
+@dataclass
+class Term:
+    """One part of the loss: the sum over its targets, and how many they are."""
+
+    total: Tensor  # scalar
+    count: int
+    weight: float = 1.0
+
+
+@dataclass
+class StepOutput:
+    """What `Objective.forward` returns.
+
+    `terms` by name ("mlm", "pair"); the step's loss is the sum over terms of weight * total / count, with the counts of the whole
+    step (all ranks, all parts). `predictions` is what `Objective.measure` needs, detached.
+    """
+
+    terms: dict[str, Term]
+    predictions: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Objective(nn.Module, ABC, Generic[M, R]):
+    """The learning half. `class MaskedLM(Objective[Bidirectional, Text])`: the base class is the contract.
+
+    `__init__(self, model, vocabulary, **settings)` looks at the model to size its heads and does not keep it.
+    """
+
+    Examples: ClassVar[type[ExampleBuilder]]
+    model_role: ClassVar[type[Backbone]]
+    record: ClassVar[type[Record]]
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for base in getattr(cls, "__orig_bases__", ()):
+            origin = get_origin(base)
+            if isinstance(origin, type) and issubclass(origin, Objective):
+                role, record = get_args(base)
+                if not isinstance(role, TypeVar):
+                    cls.model_role, cls.record = role, record
+
+    @classmethod
+    def pools(cls, settings: dict[str, Any]) -> bool:
+        """Whether a run with these settings reads the model's pooled vector (else the model is built without a pooler)."""
+        return False
+
+    @abstractmethod
+    def forward(self, model: M, batch: Batch) -> StepOutput:
+        """One micro-batch."""
+
+    @abstractmethod
+    def metrics(self) -> dict[str, Metric]:
+        """Fresh torchmetrics by name ("accuracy"). The loss of each term and the perplexity are logged without being asked for."""
+
+    @abstractmethod
+    def measure(self, metrics: dict[str, Metric], output: StepOutput, batch: Batch) -> None:
+        """Updates `metrics` with one batch."""
+
+    def after_step(self, model: M, step: int) -> None:  # noqa: B027  (a hook that most objectives have no use for)
+        """Called after every optimizer step: moving averages, schedules of the objective's own."""

@@ -1,0 +1,3 @@
+from cloze.cli import train
+
+train()
