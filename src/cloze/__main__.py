@@ -1,0 +1,3 @@
+from cloze.cli import main
+
+main()

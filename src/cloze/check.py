@@ -1,0 +1,215 @@
+"""Refuses a run that cannot be, before any data is read: all faults at once, each with the nearest right word."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+
+from cloze.compose import GROUPS, Composed, as_settings, choices, target
+from cloze.data.base import Corpus, Record, Vocabulary
+from cloze.errors import Refusal, did_you_mean, nearest
+from cloze.models.base import Backbone
+from cloze.objectives.base import ExampleBuilder, Objective
+from cloze.schema import Node, faults, locate
+
+RUNTIME = {
+    "model": ("vocabulary", "length", "pooler"),
+    "objective": ("model", "vocabulary", "length"),
+}
+SINGLE = ("data", "tokenizer", "model", "optimizer", "schedule", "budget", "hardware", "checkpoint", "tracking")
+_SECRET = re.compile(r"(^|_)(api_?key|token|secret|password|passwd|credential)s?$", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How often and on how much a run is validated."""
+
+    every: int = 250
+    examples: int | None = 512
+
+
+@dataclass(frozen=True)
+class Top:
+    """The settings that belong to no group. The comments in conf/config.yaml say what they mean."""
+
+    seed: int
+    length: int
+    batch_size: int
+    validation: dict[str, int | None]
+    init: str | None = None
+    resume: str | None = None
+    output_dir: str | None = None
+    cache_dir: str = "outputs/cache"
+    name: str | None = None
+    plan: bool = False
+    show: int = 0
+    audit: bool = False
+    trusted: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A run that can be: its classes found, its settings bound to their signatures."""
+
+    composed: Composed
+    settings: dict[str, Any]  # the whole config as plain containers
+    top: Top
+    validation: Validation
+    nodes: dict[str, Node]
+    objective: type[Objective[Any, Any]]
+
+    @property
+    def builder_settings(self) -> dict[str, Any]:
+        return self._half(self.objective.Examples)
+
+    @property
+    def objective_settings(self) -> dict[str, Any]:
+        return self._half(self.objective)
+
+    def _half(self, half: type) -> dict[str, Any]:
+        import inspect
+
+        named = inspect.signature(half).parameters
+        return {key: value for key, value in self.settings["objective"].items() if key in named and key != "_target_"}
+
+    @property
+    def name(self) -> str:
+        """What the run is called: the user's name for it, or its model, objective and data."""
+        taken = self.composed.choices
+        return self.top.name or "-".join(str(taken[group]).replace("/", "_") for group in ("model", "objective", "data"))
+
+
+def check(composed: Composed) -> Checked:
+    """Raises Refusal with every fault that can be seen without reading data."""
+    settings = as_settings(composed.config)
+    top_settings = {key: value for key, value in settings.items() if key not in GROUPS}
+    found = faults([Top], top_settings, "the run", ())
+    found = [_at_the_top(fault) for fault in found]
+    trusted = settings.get("trusted") or []
+    _refuse_secrets(settings)
+    found += faults([Validation], settings.get("validation") or {}, "validation")
+    known_sizes = {"layers", "width", "heads", "head_width", "inner"}
+    found += [
+        f"size.{key} is not a setting{did_you_mean(key, known_sizes)}" for key in settings["size"] if key not in known_sizes
+    ]
+    nodes: dict[str, Node] = {}
+    for group in SINGLE:
+        node = dict(settings.get(group) or {})
+        if "_target_" not in node:
+            found.append(f"{group} is empty: choose {group}={'|'.join(choices(group))}.")
+            continue
+        built = locate(node.pop("_target_"), group, trusted)
+        found += faults([built], node, group, RUNTIME.get(group, ()))
+        nodes[group] = Node(group, built, node)
+    objective_node = dict(settings["objective"])
+    objective = locate(objective_node.pop("_target_", None), "objective", trusted)
+    if not issubclass(objective, Objective):
+        raise Refusal(f"objective._target_={objective.__name__} is not an objective")
+    found += faults([objective, objective.Examples], objective_node, "objective", RUNTIME["objective"])
+    if found:
+        raise Refusal("\n".join(found))
+    checked = Checked(
+        composed, settings, Top(**top_settings), Validation(**settings["validation"]), nodes, objective,
+    )  # fmt: skip
+    found += _ranges(checked)
+    found += compatibility(nodes["model"].built, objective, nodes["data"].built, composed.choices)
+    if not found:
+        found += _trial_build(checked)
+    if found:
+        raise Refusal("\n".join(found))
+    return checked
+
+
+def _at_the_top(fault: str) -> str:
+    fault = fault.replace("the run.", "")
+    if " is not a setting of Top" not in fault:
+        return fault
+    key = fault.split(" ")[0]
+    accepted = [each.name for each in fields(Top)] + list(GROUPS)
+    return f"{key} is not a setting{did_you_mean(key, accepted)}"
+
+
+def _ranges(checked: Checked) -> list[str]:
+    top, validation = checked.top, checked.validation
+    bounds = [
+        ("seed", top.seed, 0), ("length", top.length, 4), ("batch_size", top.batch_size, 1), ("show", top.show, 0),
+        ("validation.every", validation.every, 1), ("validation.examples", validation.examples, 1),
+    ]  # fmt: skip
+    found = [f"{key}={value} must be at least {low}." for key, value, low in bounds if value is not None and value < low]
+    if top.seed >= 2**63:
+        found.append(f"seed={top.seed} must be below 2^63.")
+    return found
+
+
+def compatibility(
+    model: type[Backbone], objective: type[Objective[Any, Any]], corpus: type[Corpus], taken: dict[str, str | None]
+) -> list[str]:
+    """The sentences that refuse a triple, with the choices that would fit; empty where it fits."""
+    found = []
+    named = {group: f"{group}={taken.get(group)}" for group in ("model", "objective", "data")}
+    if not issubclass(model, objective.model_role):
+        models = [c for c, cls in built_by("model").items() if issubclass(cls, objective.model_role)]
+        objectives = [c for c, cls in built_by("objective").items() if issubclass(model, cls.model_role)]
+        found.append(
+            f"{named['objective']} needs a model that {objective.model_role.role}; {named['model']} is one that {model.role}. "
+            f"With {named['objective']}: model={'|'.join(models)}. With {named['model']}: objective={'|'.join(objectives) or 'none yet'}."
+        )
+    if not issubclass(corpus.reads, objective.record):
+        corpora = [c for c, cls in built_by("data").items() if issubclass(cls.reads, objective.record)]
+        found.append(
+            f"{named['objective']} learns from {_plural(objective.record)}; {named['data']} has {_plural(corpus.reads)}. "
+            f"With {named['objective']}: data={'|'.join(corpora)}."
+        )
+    return found
+
+
+def built_by(group: str) -> dict[str, Any]:
+    """The class that each choice of a group builds: walking the folder, so that a new file shows up by itself."""
+    return {choice: locate(path, group) for choice in choices(group) if (path := target(group, choice))}
+
+
+def _plural(record: type[Record]) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", " ", record.__name__).lower() + " records"
+
+
+def _trial_build(checked: Checked) -> list[str]:
+    """Builds everything that costs nothing (the model without memory), so that their own range checks speak now."""
+    found = []
+    special = {role: number for number, role in enumerate(("pad", "unk", "cls", "sep", "mask", "bos", "eos"))}
+    sentinels = tuple(range(900, 900 - checked.objective.Examples.sentinels, -1))
+    vocabulary = Vocabulary(1000, special, sentinels)
+    model: Backbone | None = None
+    pooled = checked.objective.pools(checked.settings["objective"])
+    attempts = {group: lambda group=group: checked.nodes[group].build() for group in SINGLE if group not in ("model", "data")}
+    for attempt in attempts.values():
+        try:
+            attempt()
+        except Refusal as fault:
+            found.append(str(fault))
+    with torch.device("meta"):
+        try:
+            model = checked.nodes["model"].build(vocabulary=vocabulary.size, length=checked.top.length, pooler=pooled)
+        except Refusal as fault:
+            found.append(str(fault))
+        try:
+            builder: ExampleBuilder = checked.objective.Examples(vocabulary, checked.top.length, **checked.builder_settings)
+            del builder
+            if model is not None:
+                checked.objective(model, vocabulary, **checked.objective_settings)
+        except Refusal as fault:
+            found.append(str(fault))
+    return found
+
+
+def _refuse_secrets(settings: dict[str, Any], prefix: str = "") -> None:
+    """A secret in a config is written to disk and sent to trackers: it belongs in the environment."""
+    for key, value in settings.items():
+        where = f"{prefix}{key}"
+        if isinstance(value, dict):
+            _refuse_secrets(value, f"{where}.")
+        elif _SECRET.search(str(key)) and value is not None:
+            hint = nearest(str(key), ("WANDB_API_KEY", "HF_TOKEN")) or "WANDB_API_KEY, HF_TOKEN"
+            raise Refusal(f"{where} looks like a secret: configs are saved and logged. Put it into the environment ({hint}).")

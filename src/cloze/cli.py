@@ -1,0 +1,131 @@
+"""The commands: `python train.py …` and `cloze train|export|world …`. Thin: everything heavy is imported by what needs it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from cloze.errors import Refusal, RunFailure, did_you_mean
+
+
+def train() -> None:
+    """`python train.py …`; ends the process."""
+    sys.exit(_guarded(_train, sys.argv[1:]))
+
+
+def main() -> None:
+    """`cloze COMMAND …`; ends the process."""
+    commands: dict[str, Callable[[Sequence[str]], int]] = {"train": _train, "export": _export, "world": _world}
+    words = sys.argv[1:]
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(_COMMANDS)
+        sys.exit(0)
+    if words[0] == "--version":
+        from cloze import __version__
+
+        print(f"cloze {__version__}")
+        sys.exit(0)
+    if words[0] not in commands:
+        sys.exit(_guarded(_unknown_command, [words[0], *commands]))
+    sys.exit(_guarded(commands[words[0]], words[1:]))
+
+
+_COMMANDS = """cloze train WORDS…        train (the same as python train.py WORDS…; see cloze train --help)
+cloze export RUN DIR      write a Hugging Face directory that transformers loads
+cloze world --tasks DIR   write the generated language's tasks in the formats of GLUE, SQuAD, CoNLL and SWAG"""
+
+
+def _guarded(command: Callable[[Sequence[str]], int], words: Sequence[str]) -> int:
+    """Runs a command; what goes wrong becomes one message and an exit code (2: the user's mistake, 1: failed while running)."""
+    try:
+        return command(words)
+    except (Refusal, RunFailure) as fault:
+        if "--debug" in words:
+            traceback.print_exc()
+        if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+            for line in str(fault).splitlines():
+                print(f"error: {line}", file=sys.stderr)
+        return fault.exit_code
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _train(words: Sequence[str]) -> int:
+    flags = [word for word in words if word.startswith("-")]
+    settings = [word for word in words if not word.startswith("-")]
+    if "--help" in flags or "-h" in flags:
+        from cloze.help import render
+
+        print(render())
+        return 0
+    if "--cfg" in flags:
+        return _show_config([word for word in settings if word not in ("job", "all", "hydra")], "--resolve" in flags)
+    unknown = [flag for flag in flags if flag not in ("-m", "--multirun", "--debug")]
+    if unknown:
+        raise Refusal(f"{unknown[0]} is not an option{did_you_mean(unknown[0], ['--help', '--cfg', '--multirun', '--debug'])}")
+    if "-m" in flags or "--multirun" in flags:
+        from cloze.multirun import run_grid
+
+        return run_grid(settings)
+    from cloze.compose import compose
+
+    composed = compose(settings)
+    from cloze.environment import prepare
+
+    prepare()
+    from cloze.run import execute
+
+    return execute(composed)
+
+
+def _show_config(settings: Sequence[str], resolve: bool) -> int:
+    from omegaconf import OmegaConf
+
+    from cloze.compose import compose
+
+    print(OmegaConf.to_yaml(compose(settings).config, resolve=resolve), end="")
+    return 0
+
+
+def _export(words: Sequence[str]) -> int:
+    parser = _Parser(prog="cloze export", description="Write a Hugging Face directory that transformers loads.")
+    parser.add_argument("run", help="the run's folder (or its model/ folder)")
+    parser.add_argument("directory", type=Path, help="where to write; must not exist or be empty")
+    given = parser.parse_args(words)
+    from cloze.loading import export
+
+    export(given.run, given.directory)
+    print(f"written: {given.directory}")
+    return 0
+
+
+def _world(words: Sequence[str]) -> int:
+    parser = _Parser(prog="cloze world", description="The generated language's tasks, in the formats of the originals.")
+    parser.add_argument("--tasks", type=Path, required=True, metavar="DIR", help="where to write them")
+    given = parser.parse_args(words)
+    from cloze.data.world.tasks import write_tasks
+
+    write_tasks(given.tasks)
+    print(f"written: {given.tasks}")
+    return 0
+
+
+def _unknown_command(words: Sequence[str]) -> int:
+    raise Refusal(f"{words[0]} is not a command{did_you_mean(words[0], words[1:])}")
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> None:  # type: ignore[override]
+        raise Refusal(f"{self.prog}: {message}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""`-m`: every combination of comma-separated values. The whole grid is checked before its first job starts.
+
+Jobs are handed to a Hydra launcher. The default one (hydra_plugins/cloze_launcher) runs each in a process of its own: its own
+seeds, memory, process group and tracker; a job that raises, exits or is killed never ends the others.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cloze.compose import compose, conf_directory, grid
+from cloze.errors import Refusal
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job of a grid and how it ended."""
+
+    words: tuple[str, ...]
+    folder: Path
+    exit_code: int
+
+
+finished: list[Job] = []  # filled by the launcher, read here when Hydra returns
+
+
+def run_grid(words: Sequence[str]) -> int:
+    """Runs the grid; 0 where every job did, 1 where any failed. Raises Refusal, naming the job, where one cannot be."""
+    jobs = grid(words)
+    _check_all(jobs)
+    import hydra
+
+    finished.clear()
+    sys.argv = [sys.argv[0], "-m", *words]
+    hydra.main(config_path=str(conf_directory()), config_name="config", version_base="1.3")(_run_here)()
+    if finished:
+        _print_table()
+    return 1 if any(job.exit_code for job in finished) else 0
+
+
+def _check_all(jobs: Sequence[Sequence[str]]) -> None:
+    from cloze.environment import prepare
+
+    prepare()
+    from cloze.check import check
+
+    refused = []
+    for job in jobs:
+        try:
+            check(compose(job))
+        except Refusal as fault:
+            refused.append(f"{' '.join(job)}: {fault}")
+    if refused:
+        raise Refusal("\n".join([*refused, f"{len(refused)} of {len(jobs)} jobs cannot be; nothing was started"]))
+
+
+def _run_here(config: object) -> int:
+    """What a launcher of another name (joblib, submitit, ray) runs in its own worker."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from cloze.environment import prepare
+
+    prepare()
+    from cloze.run import execute
+
+    words = [str(word) for word in HydraConfig.get().overrides.task]
+    folder = Path(HydraConfig.get().sweep.dir) / str(HydraConfig.get().sweep.subdir)
+    return execute(compose([*words, f"output_dir={folder}"]))
+
+
+def _print_table() -> None:
+    import json
+
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title="runs")
+    for column in ("job", "status", "validation loss", "folder"):
+        table.add_column(column, overflow="fold")
+    for job in finished:
+        record = job.folder / "run.json"
+        facts = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+        loss = facts.get("metrics", {}).get("val/loss")
+        status = str(facts.get("status", "failed")) if not job.exit_code else f"exit {job.exit_code}: {facts.get('reason') or 'see log.txt'}"
+        table.add_row(" ".join(job.words), status, f"{loss:.4f}" if loss is not None else "", str(job.folder))
+    Console().print(table)
