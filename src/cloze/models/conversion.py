@@ -33,8 +33,8 @@ class Portable(ABC):
     ) -> tuple[dict[str, Any], Weights]:
         """(settings, weights of ours) from a config.json and a state dict.
 
-        The settings are the family's `__init__` parameters after vocabulary, length and pooler; those three stand in the config's
-        `vocab_size`, the settings' `positions` and whether there is a key that begins with "model.pooler.".
+        The settings are the family's `__init__` parameters after vocabulary, length and pooler; the vocabulary's size
+        stands in config["vocab_size"], and there is a pooler where a key begins with "model.pooler.".
         Raises Refusal where the config asks for something that this family does not do.
         """
 
@@ -43,7 +43,7 @@ class Portable(ABC):
     def to_transformers(
         cls, settings: Mapping[str, Any], weights: Mapping[str, Tensor], vocabulary: Vocabulary
     ) -> tuple[dict[str, Any], Weights]:
-        """(config.json with `architectures`, state dict) that `transformers` loads; its class depends on which heads there are."""
+        """(config.json with `architectures`, state dict) for transformers; its class depends on the heads there are."""
 
 
 @dataclass(frozen=True)
@@ -89,9 +89,8 @@ def load(table: Iterable[Rule], weights: Mapping[str, Tensor], ignored: Iterable
         ours[rule.ours] = (parts[0] if len(parts) == 1 else torch.cat(parts)).contiguous()
     unknown = [name for name in left if not any(fnmatchcase(name, pattern) for pattern in ignored)]
     if unknown:
-        raise Refusal(
-            f"the checkpoint has tensors that this family does not: {', '.join(sorted(unknown)[:5])} ({len(unknown)} in all)."
-        )
+        some = ", ".join(sorted(unknown)[:5])
+        raise Refusal(f"the checkpoint has tensors that this family does not: {some} ({len(unknown)} in all).")
     return ours
 
 
@@ -113,16 +112,18 @@ def _modern(name: str) -> str:
     return name.removesuffix("beta") + "bias" if name.endswith(".beta") else name
 
 
-def without_prefix(weights: Mapping[str, Tensor], prefix: str) -> Weights:
-    """Their weights with `prefix` ("bert.") taken off where it stands: a bare model's checkpoint has none."""
-    return {name.removeprefix(prefix): tensor for name, tensor in weights.items()}
+def with_prefix(weights: Mapping[str, Tensor], prefix: str, parts: Iterable[str]) -> Weights:
+    """Their weights with `prefix` ("bert.") before the model's own parts: a bare model's checkpoint has none."""
+    parts = tuple(parts)
+    return {prefix + name if name.startswith(parts) else name: tensor for name, tensor in weights.items()}
 
 
 def demand(config: Mapping[str, Any], accepted: Mapping[str, Sequence[Any]]) -> None:
-    """Refuses a config.json that asks for what the family does not do. A missing entry stands for the first accepted value."""
+    """Refuses a config.json that asks for what the family does not do. A missing entry is taken as accepted."""
     for name, values in accepted.items():
         if config.get(name, values[0]) not in values:
             choices = " or ".join(map(repr, values))
+            family = config.get("model_type")
             raise Refusal(
-                f"config.json has {name}={config[name]!r}; a {config.get('model_type')} model is read here only with {choices}."
+                f"config.json has {name}={config[name]!r}; a {family} model is read here only with {choices}."
             )

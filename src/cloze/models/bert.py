@@ -1,0 +1,235 @@
+"""BERT (Devlin et al. 2018, https://arxiv.org/abs/1810.04805)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from cloze.data.base import Vocabulary
+from cloze.errors import Refusal
+from cloze.models import conversion
+from cloze.models.base import Batch, Bidirectional, HiddenStates
+from cloze.models.conversion import Portable, Rule, Weights
+from cloze.models.layers.embeddings import Embeddings
+from cloze.models.layers.encoder import EncoderLayer
+from cloze.models.layers.feed_forward import Activation
+from cloze.models.layers.heads import TransformedHead
+from cloze.models.layers.initialization import truncated_normal
+
+THEIR_ACTIVATIONS: dict[str, Activation] = {
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+    "silu": "silu",
+}
+OUR_ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu", "silu": "silu"}
+
+
+def check_shape(width: int, heads: int, length: int, positions: int, **rates: float) -> None:
+    """Refuses what no encoder of this kind can be. `rates` are dropout settings by their name."""
+    if width % heads:
+        divisors = [n for n in range(1, width + 1) if width % n == 0]
+        near = min(divisors, key=lambda n: abs(n - heads))
+        raise Refusal(
+            f"model.heads={heads} must divide model.width={width}; the nearest that does is model.heads={near}."
+        )
+    if length > positions:
+        raise Refusal(f"length={length} is more than model.positions={positions}: make one of them the other.")
+    for name, rate in rates.items():
+        if not 0 <= rate < 1:
+            raise Refusal(f"model.{name}={rate} must lie in [0, 1).")
+
+
+class Bert(Bidirectional, Portable):
+    """The encoder: embeddings, post-norm layers, and a pooler on [CLS] where the objective asks for one."""
+
+    model_type = "bert"
+
+    def __init__(
+        self,
+        vocabulary: int,
+        length: int,
+        pooler: bool,
+        layers: int = 12,
+        width: int = 768,
+        heads: int = 12,
+        inner: int = 3072,
+        positions: int = 512,
+        segments: int = 2,
+        activation: Activation = "gelu",
+        dropout: float = 0.1,
+        attention_dropout: float = 0.1,
+        norm_epsilon: float = 1e-12,
+        initializer_range: float = 0.02,
+    ) -> None:
+        super().__init__()
+        check_shape(width, heads, length, positions, dropout=dropout, attention_dropout=attention_dropout)
+        self.width = width
+        self.embeddings = Embeddings(
+            vocabulary, width, positions, segments, dropout, norm_epsilon, first_position=self.first_position
+        )
+        self.layers = nn.ModuleList(
+            EncoderLayer(width, heads, inner, activation, dropout, attention_dropout, norm_epsilon)
+            for _ in range(layers)
+        )
+        self.pooler = nn.Linear(width, width) if pooler else None
+        truncated_normal(self, initializer_range)
+        self._head = (width, width, vocabulary, activation, norm_epsilon, initializer_range)
+
+    first_position = 0  # the row of the position table that a sequence's first token takes
+
+    def forward(self, batch: Batch, every_layer: bool = False) -> HiddenStates:
+        x = self.embeddings(batch.inputs)
+        states = [x]
+        for layer in self.layers:
+            x = layer(x, batch.inputs.layout)
+            states.append(x)
+        return HiddenStates(x, states if every_layer else [])
+
+    @property
+    def word_embedding(self) -> Tensor:
+        return self.embeddings.word.weight
+
+    def token_head(self) -> TransformedHead:
+        return TransformedHead(*self._head)
+
+    def pool(self, states: HiddenStates, batch: Batch) -> Tensor:
+        if self.pooler is None:
+            return super().pool(states, batch)
+        first = states.last[batch.inputs.layout.starts(states.last.device)]
+        return torch.tanh(self.pooler(first))
+
+    def depth(self, parameter_name: str) -> int:
+        part, *rest = parameter_name.split(".")
+        return {"embeddings": 0, "layers": int(rest[0]) + 1 if part == "layers" else 0}.get(part, len(self.layers) + 1)
+
+    # Hugging Face
+
+    their_prefix = "bert."
+    their_head: ClassVar[dict[str, str]] = {
+        "objective.head.dense": "cls.predictions.transform.dense",
+        "objective.head.norm": "cls.predictions.transform.LayerNorm",
+    }
+    their_head_bias = "cls.predictions.bias"
+    their_pair_head = "cls.seq_relationship"
+
+    @classmethod
+    def _names(cls, layers: int) -> list[Rule]:
+        model = {
+            "embeddings.word": "embeddings.word_embeddings",
+            "embeddings.position": "embeddings.position_embeddings",
+            "embeddings.segment": "embeddings.token_type_embeddings",
+        }
+        modules: dict[str, str | tuple[str, ...]] = {
+            "embeddings.norm": "embeddings.LayerNorm",
+            "pooler": "pooler.dense",
+        }
+        for i in range(layers):
+            ours, theirs = f"layers.{i}.", f"encoder.layer.{i}."
+            modules |= {
+                ours + "attention.qkv": tuple(theirs + f"attention.self.{name}" for name in ("query", "key", "value")),
+                ours + "attention.output": theirs + "attention.output.dense",
+                ours + "attention_norm": theirs + "attention.output.LayerNorm",
+                ours + "feed_forward.inner": theirs + "intermediate.dense",
+                ours + "feed_forward.outer": theirs + "output.dense",
+                ours + "feed_forward_norm": theirs + "output.LayerNorm",
+            }
+        body = conversion.rules(model, ("weight",)) + conversion.rules(modules)
+        heads = conversion.rules({**cls.their_head, "objective.pair_head": cls.their_pair_head})
+        return [
+            *(Rule(f"model.{rule.ours}", tuple(cls.their_prefix + name for name in rule.theirs)) for rule in body),
+            *heads,
+            Rule("objective.head.bias", (cls.their_head_bias,)),
+        ]
+
+    @classmethod
+    def from_transformers(
+        cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Any], Weights]:
+        conversion.demand(
+            config,
+            {
+                "is_decoder": (False,),
+                "position_embedding_type": ("absolute", None),
+                "tie_word_embeddings": (True,),
+                "hidden_act": tuple(THEIR_ACTIVATIONS),
+            },
+        )
+        settings = {
+            "layers": config["num_hidden_layers"],
+            "width": config["hidden_size"],
+            "heads": config["num_attention_heads"],
+            "inner": config["intermediate_size"],
+            "positions": config["max_position_embeddings"] - cls._their_first_position(config),
+            "segments": config["type_vocab_size"],
+            "activation": THEIR_ACTIVATIONS[config.get("hidden_act", "gelu")],
+            "dropout": float(config.get("hidden_dropout_prob", 0.1)),
+            "attention_dropout": float(config.get("attention_probs_dropout_prob", 0.1)),
+            "norm_epsilon": config.get("layer_norm_eps", 1e-12),
+            "initializer_range": config.get("initializer_range", 0.02),
+        }
+        ours = conversion.load(
+            cls._names(settings["layers"]),
+            conversion.with_prefix(weights, cls.their_prefix, ("embeddings.", "encoder.", "pooler.")),
+            ignored=(
+                "*position_ids",
+                "*token_type_ids",
+                "*decoder.weight",
+                "*decoder.bias",
+                "classifier.*",
+                "qa_outputs.*",
+            ),
+        )
+        cls._shift_positions(ours, cls._their_first_position(config), cls.first_position)
+        return settings, ours
+
+    @classmethod
+    def to_transformers(
+        cls, settings: Mapping[str, Any], weights: Mapping[str, Tensor], vocabulary: Vocabulary
+    ) -> tuple[dict[str, Any], Weights]:
+        special = {f"{role}_token_id": vocabulary.special.get(role) for role in ("pad", "bos", "eos")}
+        config: dict[str, Any] = {
+            "model_type": cls.model_type,
+            "architectures": [cls._their_class(weights)],
+            "vocab_size": len(weights["model.embeddings.word.weight"]),
+            "num_hidden_layers": settings["layers"],
+            "hidden_size": settings["width"],
+            "num_attention_heads": settings["heads"],
+            "intermediate_size": settings["inner"],
+            "type_vocab_size": settings["segments"],
+            "hidden_act": OUR_ACTIVATIONS[settings["activation"]],
+            "hidden_dropout_prob": settings["dropout"],
+            "attention_probs_dropout_prob": settings["attention_dropout"],
+            "layer_norm_eps": settings["norm_epsilon"],
+            "initializer_range": settings["initializer_range"],
+            **special,
+        }
+        first = cls._their_first_position(config)
+        config["max_position_embeddings"] = settings["positions"] + first
+        shifted = dict(weights)
+        cls._shift_positions(shifted, cls.first_position, first)
+        return config, conversion.store(cls._names(settings["layers"]), shifted)
+
+    @classmethod
+    def _their_class(cls, weights: Mapping[str, Tensor]) -> str:
+        """The class of theirs that has these heads."""
+        if "objective.pair_head.weight" in weights and "objective.head.bias" in weights:
+            return "BertForPreTraining"
+        return "BertForMaskedLM" if "objective.head.bias" in weights else "BertModel"
+
+    @classmethod
+    def _their_first_position(cls, config: Mapping[str, Any]) -> int:
+        """The row of their position table that a sequence's first token takes."""
+        return 0
+
+    @staticmethod
+    def _shift_positions(weights: Weights, here: int, there: int) -> None:
+        """Moves the position table's first used row from `here` to `there`; rows before it are never read."""
+        name = "model.embeddings.position.weight"
+        if here != there and name in weights:
+            table = weights[name][here:]
+            weights[name] = torch.cat([table.new_zeros(there, table.shape[1]), table])

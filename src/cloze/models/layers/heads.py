@@ -1,0 +1,34 @@
+"""From hidden states to the vocabulary."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from cloze.models.base import TokenHead
+from cloze.models.layers.feed_forward import Activation, activate
+from cloze.models.layers.initialization import truncated_normal
+
+
+class TransformedHead(TokenHead):
+    """BERT's: dense layer, activation, norm, then the word embedding as the output layer with a bias of its own."""
+
+    def __init__(
+        self,
+        width: int,
+        embedding_width: int,
+        vocabulary: int,
+        activation: Activation,
+        epsilon: float,
+        deviation: float,
+    ) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, embedding_width)
+        self.norm = nn.LayerNorm(embedding_width, eps=epsilon)
+        self.bias = nn.Parameter(torch.zeros(vocabulary))
+        self.activation: Activation = activation
+        truncated_normal(self, deviation)
+
+    def forward(self, hidden: Tensor, embedding: Tensor) -> Tensor:
+        return F.linear(self.norm(activate(self.dense(hidden), self.activation)), embedding, self.bias)

@@ -1,0 +1,50 @@
+"""What the parity tests of the encoders share: random padded batches for theirs, the same as flat batches for ours."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cloze.models.base import Batch, Sequences
+from cloze.models.layout import Layout
+
+
+@dataclass
+class Padded:
+    """A batch as transformers takes it: (B, L) each."""
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    token_type_ids: Tensor
+
+    def flat(self) -> Batch:
+        """The same batch, real tokens only."""
+        real = self.attention_mask.bool()
+        lengths = self.attention_mask.sum(1).tolist()
+        positions = torch.cat([torch.arange(n) for n in lengths])
+        return Batch(Sequences(self.input_ids[real], Layout(lengths), positions, self.token_type_ids[real]), {}, {}, {})
+
+
+def padded(vocabulary: int, lengths: list[int], segments: int, pad: int, seed: int = 0) -> Padded:
+    """Random tokens that are never the padding token; each sequence's second half is the last segment."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (len(lengths), max(lengths))
+    place = torch.arange(max(lengths)).expand(shape)
+    ends = torch.tensor(lengths)[:, None]
+    tokens = torch.randint(0, vocabulary - 1, shape, generator=generator)
+    tokens += tokens >= pad
+    return Padded(
+        tokens.where(place < ends, torch.tensor(pad)),
+        (place < ends).long(),
+        ((place >= ends // 2) & (place < ends)).long() * (segments - 1),
+    )
+
+
+def scramble(module: torch.nn.Module, seed: int = 0) -> None:
+    """Every parameter random, biases and norms too: nothing may pass because it is 0 or 1."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
