@@ -22,6 +22,15 @@ class RunFailure(Exception):
     exit_code = 1
 
 
+class Preempted(Exception):
+    """A signal asked the run to stop, and it did at the next optimizer step, with a checkpoint: exit code 128 + signal."""
+
+    def __init__(self, signal: int, message: str) -> None:
+        super().__init__(message)
+        self.signal = signal
+        self.exit_code = 128 + signal
+
+
 def nearest(word: str, accepted: Iterable[str]) -> str | None:
     """The accepted word that `word` was most probably meant to be, if any is near enough."""
     matches = difflib.get_close_matches(word, list(accepted), n=1, cutoff=0.6)
