@@ -32,3 +32,15 @@ class TransformedHead(TokenHead):
 
     def forward(self, hidden: Tensor, embedding: Tensor) -> Tensor:
         return F.linear(self.norm(activate(self.dense(hidden), self.activation)), embedding, self.bias)
+
+
+class TiedHead(TokenHead):
+    """Products with the word embedding and nothing more (GPT-2, T5): no parameters. `scale` is T5's width ** -0.5."""
+
+    def __init__(self, scale: float = 1.0) -> None:
+        super().__init__()
+        self.scale = scale
+
+    def forward(self, hidden: Tensor, embedding: Tensor) -> Tensor:
+        # scaled before the product: M * width numbers instead of M * V
+        return F.linear(hidden if self.scale == 1.0 else hidden * self.scale, embedding)
