@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from dataclasses import dataclass, fields
 from typing import Any
@@ -12,7 +13,7 @@ from cloze.compose import GROUPS, Composed, as_settings, choices, target
 from cloze.data.base import Corpus, Record, Vocabulary
 from cloze.errors import Refusal, did_you_mean, nearest
 from cloze.models.base import Backbone
-from cloze.objectives.base import ExampleBuilder, Objective
+from cloze.objectives.base import Objective
 from cloze.schema import Node, faults, locate
 
 RUNTIME = {
@@ -70,8 +71,6 @@ class Checked:
         return self._half(self.objective)
 
     def _half(self, half: type) -> dict[str, Any]:
-        import inspect
-
         named = inspect.signature(half).parameters
         return {key: value for key, value in self.settings["objective"].items() if key in named and key != "_target_"}
 
@@ -79,7 +78,9 @@ class Checked:
     def name(self) -> str:
         """What the run is called: the user's name for it, or its model, objective and data."""
         taken = self.composed.choices
-        return self.top.name or "-".join(str(taken[group]).replace("/", "_") for group in ("model", "objective", "data"))
+        return self.top.name or "-".join(
+            str(taken[group]).replace("/", "_") for group in ("model", "objective", "data")
+        )
 
 
 def check(composed: Composed) -> Checked:
@@ -93,7 +94,9 @@ def check(composed: Composed) -> Checked:
     found += faults([Validation], settings.get("validation") or {}, "validation")
     known_sizes = {"layers", "width", "heads", "head_width", "inner"}
     found += [
-        f"size.{key} is not a setting{did_you_mean(key, known_sizes)}" for key in settings["size"] if key not in known_sizes
+        f"size.{key} is not a setting{did_you_mean(key, known_sizes)}"
+        for key in settings["size"]
+        if key not in known_sizes
     ]
     nodes: dict[str, Node] = {}
     for group in SINGLE:
@@ -138,7 +141,9 @@ def _ranges(checked: Checked) -> list[str]:
         ("seed", top.seed, 0), ("length", top.length, 4), ("batch_size", top.batch_size, 1), ("show", top.show, 0),
         ("validation.every", validation.every, 1), ("validation.examples", validation.examples, 1),
     ]  # fmt: skip
-    found = [f"{key}={value} must be at least {low}." for key, value, low in bounds if value is not None and value < low]
+    found = [
+        f"{key}={value} must be at least {low}." for key, value, low in bounds if value is not None and value < low
+    ]
     if top.seed >= 2**63:
         found.append(f"seed={top.seed} must be below 2^63.")
     return found
@@ -183,10 +188,11 @@ def _trial_build(checked: Checked) -> list[str]:
     vocabulary = Vocabulary(1000, special, sentinels)
     model: Backbone | None = None
     pooled = checked.objective.pools(checked.settings["objective"])
-    attempts = {group: lambda group=group: checked.nodes[group].build() for group in SINGLE if group not in ("model", "data")}
-    for attempt in attempts.values():
+    for group in SINGLE:
+        if group in ("model", "data"):  # the model waits for a vocabulary, the corpus looks at files
+            continue
         try:
-            attempt()
+            checked.nodes[group].build()
         except Refusal as fault:
             found.append(str(fault))
     with torch.device("meta"):
@@ -195,8 +201,8 @@ def _trial_build(checked: Checked) -> list[str]:
         except Refusal as fault:
             found.append(str(fault))
         try:
-            builder: ExampleBuilder = checked.objective.Examples(vocabulary, checked.top.length, **checked.builder_settings)
-            del builder
+            builder = Node("objective", checked.objective.Examples, checked.builder_settings)
+            builder.build(vocabulary=vocabulary, length=checked.top.length)
             if model is not None:
                 checked.objective(model, vocabulary, **checked.objective_settings)
         except Refusal as fault:
@@ -212,4 +218,6 @@ def _refuse_secrets(settings: dict[str, Any], prefix: str = "") -> None:
             _refuse_secrets(value, f"{where}.")
         elif _SECRET.search(str(key)) and value is not None:
             hint = nearest(str(key), ("WANDB_API_KEY", "HF_TOKEN")) or "WANDB_API_KEY, HF_TOKEN"
-            raise Refusal(f"{where} looks like a secret: configs are saved and logged. Put it into the environment ({hint}).")
+            raise Refusal(
+                f"{where} looks like a secret: configs are saved and logged. Put it into the environment ({hint})."
+            )

@@ -70,7 +70,13 @@ def _train(words: Sequence[str]) -> int:
         return _show_config([word for word in settings if word not in ("job", "all", "hydra")], "--resolve" in flags)
     unknown = [flag for flag in flags if flag not in ("-m", "--multirun", "--debug")]
     if unknown:
-        raise Refusal(f"{unknown[0]} is not an option{did_you_mean(unknown[0], ['--help', '--cfg', '--multirun', '--debug'])}")
+        raise Refusal(
+            f"{unknown[0]} is not an option{did_you_mean(unknown[0], ['--help', '--cfg', '--multirun', '--debug'])}"
+        )
+    if any(word.startswith("sweeps=") for word in settings):
+        from cloze.multirun import run_grid, study
+
+        return run_grid(study(settings))
     if "-m" in flags or "--multirun" in flags:
         from cloze.multirun import run_grid
 

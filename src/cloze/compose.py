@@ -13,7 +13,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -46,14 +45,16 @@ def choices(group: str) -> dict[str, str]:
     found = {}
     for path in sorted(folder.rglob("*.yaml")):
         lines = [line[1:].strip() for line in path.read_text(encoding="utf-8").splitlines()[:3] if line.startswith("#")]
-        found[path.relative_to(folder).with_suffix("").as_posix()] = next((x for x in lines if not x.startswith("@")), "")
+        found[path.relative_to(folder).with_suffix("").as_posix()] = next(
+            (x for x in lines if not x.startswith("@")), ""
+        )
     return found
 
 
 def target(group: str, choice: str) -> str | None:
     """The class that a choice builds, as written in its file."""
-    content = yaml.safe_load((conf_directory() / group / f"{choice}.yaml").read_text(encoding="utf-8")) or {}
-    return cast("str | None", content.get("_target_"))
+    content = OmegaConf.load(conf_directory() / group / f"{choice}.yaml")
+    return content.get("_target_") if isinstance(content, DictConfig) else None
 
 
 def parse(words: Sequence[str]) -> list[Override]:
@@ -67,7 +68,9 @@ def parse(words: Sequence[str]) -> list[Override]:
         try:
             overrides.extend(OverridesParser.create().parse_overrides([word]))
         except HydraException as fault:
-            raise Refusal(f"{word!r} cannot be read: {_first_line(fault)}. Put quotes around values with spaces or commas.") from None
+            raise Refusal(
+                f"{word!r} cannot be read: {_first_line(fault)}. Put quotes around values with spaces or commas."
+            ) from None
     return overrides
 
 
@@ -86,7 +89,9 @@ def compose(words: Sequence[str]) -> Composed:
     for override in overrides:
         _refuse_unknown_choice(override)
         if override.key_or_group.split(".")[0] == "hydra":
-            raise Refusal(f"{override.input_line} has no effect on one run (only with -m); the run's folder is output_dir=…")
+            raise Refusal(
+                f"{override.input_line} has no effect on one run (only with -m); the run's folder is output_dir=…"
+            )
     try:
         config = _compose(words)
     except (HydraException, OmegaConfBaseException) as fault:
@@ -113,7 +118,7 @@ def grid(words: Sequence[str]) -> list[list[str]]:
             continue
         if override.is_sweep_override():
             key = override.get_key_element()
-            axes.append([f"{key}={value}" for value in cast("Iterator[str]", override.sweep_string_iterator())])
+            axes.append([f"{key}={value}" for value in override.sweep_string_iterator()])
         else:
             axes.append([str(override.input_line)])
     return [list(job) for job in itertools.product(*axes)]
@@ -160,14 +165,20 @@ def unknown_key(key: str, config: DictConfig | dict[str, Any]) -> str:
     plain = OmegaConf.to_container(config, resolve=False) if isinstance(config, DictConfig) else config
     everywhere = [path for path, _ in _leaves(plain) if not path.endswith("_target_")]
     parent = key.rpartition(".")[0]
-    siblings = [path for path in everywhere if path.startswith(f"{parent}.")] if parent else [p for p in everywhere if "." not in p]
+    siblings = (
+        [path for path in everywhere if path.startswith(f"{parent}.")]
+        if parent
+        else [p for p in everywhere if "." not in p]
+    )
     leaf = key.rpartition(".")[2]
     same_leaf = [path for path in everywhere if path.rpartition(".")[2] == leaf]
-    guess = (same_leaf or [None])[0] or nearest(key, siblings) or nearest(key, everywhere)
+    guess = same_leaf[0] if same_leaf else nearest(key, siblings) or nearest(key, everywhere)
     if guess is None and (near := nearest(leaf, [p.rpartition(".")[2] for p in everywhere])):
         guess = next(p for p in everywhere if p.rpartition(".")[2] == near)
     meant = f"; did you mean {guess}?" if guess else "."
-    accepted = sorted({path.removeprefix(f"{parent}.").split(".")[0] for path in siblings} | (set() if parent else set(GROUPS)))
+    accepted = sorted(
+        {path.removeprefix(f"{parent}.").split(".")[0] for path in siblings} | (set() if parent else set(GROUPS))
+    )
     place = f"under {parent}" if parent else "at the top"
     return f"{key} is not a setting{meant}" + (f" Settings {place}: {', '.join(accepted)}." if accepted else "")
 

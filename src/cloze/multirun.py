@@ -11,8 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from omegaconf import OmegaConf
+
 from cloze.compose import compose, conf_directory, grid
-from cloze.errors import Refusal
+from cloze.errors import Refusal, did_you_mean
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,26 @@ def run_grid(words: Sequence[str]) -> int:
     if finished:
         _print_table()
     return 1 if any(job.exit_code for job in finished) else 0
+
+
+def study(words: Sequence[str]) -> list[str]:
+    """`sweeps=NAME …` spelt out: the study's own words, its grid, then the user's words, which win."""
+    name = next(word.partition("=")[2] for word in words if word.startswith("sweeps="))
+    folder = studies_directory()
+    known = sorted(path.stem for path in folder.glob("*.yaml"))
+    if name not in known:
+        raise Refusal(f"sweeps={name} is not there{did_you_mean(name, known)}")
+    file = OmegaConf.to_container(OmegaConf.load(folder / f"{name}.yaml"))
+    assert isinstance(file, dict)
+    axes = [f"{key}={','.join(str(value) for value in values)}" for key, values in file["grid"].items()]
+    own = [word for word in words if not word.startswith("sweeps=")]
+    said = {word.partition("=")[0] for word in own}
+    return [word for word in (*file["words"], *axes) if word.partition("=")[0] not in said] + own
+
+
+def studies_directory() -> Path:
+    """`sweeps/` of the checkout, or the copy that an installed package carries."""
+    return conf_directory().parent / "sweeps"
 
 
 def _check_all(jobs: Sequence[Sequence[str]]) -> None:
@@ -84,6 +106,10 @@ def _print_table() -> None:
         record = job.folder / "run.json"
         facts = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
         loss = facts.get("metrics", {}).get("val/loss")
-        status = str(facts.get("status", "failed")) if not job.exit_code else f"exit {job.exit_code}: {facts.get('reason') or 'see log.txt'}"
+        status = (
+            str(facts.get("status", "failed"))
+            if not job.exit_code
+            else f"exit {job.exit_code}: {facts.get('reason') or 'see log.txt'}"
+        )
         table.add_row(" ".join(job.words), status, f"{loss:.4f}" if loss is not None else "", str(job.folder))
     Console().print(table)

@@ -62,14 +62,16 @@ def faults(built: Sequence[type], settings: dict[str, Any], where: str, runtime:
     hints: dict[str, Any] = {}
     for each in built:
         accepted |= parameters(each, runtime)
-        hints |= get_type_hints(each.__init__)
+        hints |= get_type_hints(inspect.getattr_static(each, "__init__"))
     found = []
     for name, value in settings.items():
         if name not in accepted:
             guess = nearest(name, accepted)
             meant = f"; did you mean {where}.{guess}?" if guess else "."
             choices = ", ".join(sorted(accepted))
-            found.append(f"{where}.{name} is not a setting of {built[0].__name__}{meant} It has: {choices or 'no settings'}.")
+            found.append(
+                f"{where}.{name} is not a setting of {built[0].__name__}{meant} It has: {choices or 'no settings'}."
+            )
         elif not fits(value, hints.get(name, Any)):
             found.append(misfit(f"{where}.{name}", value, hints[name]))
     for name, parameter in accepted.items():
@@ -120,7 +122,14 @@ def describe(hint: Any) -> str:
         return "one of " + ", ".join(str(each) for each in arguments)
     if hint is None or hint is type(None):
         return "null"
-    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text", Any: "anything", dict: "a mapping"}
+    names = {
+        int: "a whole number",
+        float: "a number",
+        bool: "true or false",
+        str: "text",
+        Any: "anything",
+        dict: "a mapping",
+    }
     if origin is not None:
         inner = f" of {describe(arguments[0])}" if arguments and origin is not dict else ""
         return ("a mapping" if origin is dict else "a list") + inner
@@ -130,4 +139,8 @@ def describe(hint: Any) -> str:
 def _literals(hint: Any) -> list[Any]:
     if get_origin(hint) is Literal:
         return list(get_args(hint))
-    return [choice for each in get_args(hint) for choice in _literals(each)] if get_origin(hint) in (Union, types.UnionType) else []
+    return (
+        [choice for each in get_args(hint) for choice in _literals(each)]
+        if get_origin(hint) in (Union, types.UnionType)
+        else []
+    )

@@ -1,0 +1,125 @@
+"""From a checked config to everything that a run is made of: corpus, tokenizer, examples, model, objective."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from cloze.check import Checked
+from cloze.data import keyed
+from cloze.data.base import Corpus, TokenizedCorpus
+from cloze.data.store import tokenized
+from cloze.data.tokenizers import Tokenizer, obtain
+from cloze.errors import Refusal
+from cloze.models.base import Backbone
+from cloze.objectives.base import ExampleBuilder, Examples, Objective
+from cloze.schema import Node
+
+if TYPE_CHECKING:
+    from cloze.loading import Initial
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The parts of a run, built. Nothing has been trained and no run folder exists yet."""
+
+    checked: Checked
+    corpus: Corpus
+    tokenizer: Tokenizer
+    train_text: TokenizedCorpus
+    validation_text: TokenizedCorpus
+    builder: ExampleBuilder
+    train: Examples
+    validation: Examples
+    model: Backbone
+    objective: Objective[Any, Any]
+
+    def unigram_entropy(self) -> float:
+        """Nats per validation token for one who knows only how often each token occurs in the training text."""
+        size = self.tokenizer.vocabulary.size
+        seen = np.bincount(self.train_text.tokens, minlength=size) + 1.0  # one more each: none is impossible
+        asked = np.bincount(self.validation_text.tokens, minlength=size)
+        return float(-(asked * np.log(seen / seen.sum())).sum() / asked.sum())
+
+    def entropy_floor(self) -> float | None:
+        """Nats per validation token for a reader, left to right, who knows how the text was made; None where nobody does."""
+        nats = self.corpus.entropy("validation")
+        return None if nats is None else nats / len(self.validation_text.tokens)
+
+
+def prepare(checked: Checked, initial: Initial | None = None, say: Say = print) -> Prepared:
+    """Builds the parts. Raises Refusal where the data cannot serve the run."""
+    top = checked.top
+    corpus: Corpus = checked.nodes["data"].build()
+    say(corpus.announcement)
+    cache = Path(top.cache_dir)
+    builder_class = checked.objective.Examples
+    if initial is not None:
+        tokenizer = initial.tokenizer
+        missing = [role for role in builder_class.special_tokens if role not in tokenizer.vocabulary.special]
+        if missing:
+            raise Refusal(
+                f"init={top.init}: its tokenizer has no {', '.join(missing)} token, which {checked.name} needs"
+            )
+    else:
+        settings = checked.nodes["tokenizer"].build()
+        tokenizer = obtain(settings, corpus, builder_class.special_tokens, builder_class.sentinels, cache)
+    train_text = tokenized(corpus, "train", tokenizer, cache)
+    validation_text = tokenized(corpus, "validation", tokenizer, cache)
+    vocabulary = tokenizer.vocabulary
+    builder: ExampleBuilder = Node("objective", builder_class, checked.builder_settings).build(
+        vocabulary=vocabulary, length=top.length
+    )
+    train = builder.build(train_text, keyed.key(top.seed, "examples"))
+    # not the seed's business: every run of a study is judged on the same validation examples
+    validation = builder.judge().build(validation_text, keyed.key("validation examples"))
+    for note in train.notes:
+        say(note)
+    torch.manual_seed(keyed.key(top.seed, "model") >> 1)
+    model: Backbone = checked.nodes["model"].build(
+        vocabulary=vocabulary.size,
+        length=top.length,
+        pooler=checked.objective.pools(checked.settings["objective"]),
+    )
+    torch.manual_seed(keyed.key(top.seed, "objective") >> 1)  # so that two objectives start from the same model
+    objective: Objective[Any, Any] = checked.objective(model, vocabulary, **checked.objective_settings)
+    if initial is not None:
+        _load(initial, model, objective, say)
+    return Prepared(
+        checked, corpus, tokenizer, train_text, validation_text, builder, train, validation, model, objective
+    )
+
+
+def _load(initial: Initial, model: Backbone, objective: Objective[Any, Any], say: Say) -> None:
+    """Copies the initial weights; what only one side has is said, never dropped silently."""
+    for name, module in (("model", model), ("objective", objective)):
+        own = module.state_dict()
+        given = {
+            key.removeprefix(f"{name}."): value for key, value in initial.weights.items() if key.startswith(f"{name}.")
+        }
+        fitting = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
+        wrong = [key for key in given if key in own and own[key].shape != given[key].shape]
+        if name == "model" and wrong:
+            differing = "; ".join(f"{k}: {tuple(given[k].shape)} there, {tuple(own[k].shape)} here" for k in wrong[:3])
+            raise Refusal(f"init: {len(wrong)} tensors have another shape ({differing})")
+        module.load_state_dict(fitting, strict=False)
+        fresh = sorted(set(own) - set(fitting))
+        unused = sorted(set(given) - set(fitting))
+        say(
+            f"init: {len(fitting)} tensors of the {name} taken"
+            + _few(", fresh here", fresh)
+            + _few(", not used", unused)
+        )
+
+
+def _few(label: str, names: list[str]) -> str:
+    if not names:
+        return ""
+    return f"{label}: {', '.join(names[:3])}" + (f" and {len(names) - 3} more" if len(names) > 3 else "")

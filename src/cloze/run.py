@@ -1,0 +1,194 @@
+"""One run: compose → check → build → train → record. The only reader of the config; nothing below it sees one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf, open_dict
+
+from cloze import __version__
+from cloze.check import Checked, check
+from cloze.compose import Composed, compose, parse
+from cloze.errors import Refusal
+from cloze.folder import RunFolder, is_follower
+
+if TYPE_CHECKING:
+    from cloze.loading import Initial
+    from cloze.prepare import Prepared
+    from cloze.session import Parts
+
+
+def execute(composed: Composed) -> int:
+    """Does what the words ask for and returns the exit code: 0 done; everything else is raised (errors.py)."""
+    composed = _with_the_words_of_the_run_to_resume(composed)
+    initial, composed = _initial(composed)
+    checked = check(composed)
+    if checked.top.show or checked.top.audit or checked.top.plan:
+        return _look(checked, initial)
+    return _train(checked, initial)
+
+
+def _train(checked: Checked, initial: Initial | None) -> int:
+    from cloze.prepare import prepare
+    from cloze.session import train
+
+    top = checked.top
+    checked.nodes["hardware"].build().prepare()  # threads, before anything is computed
+    folder = RunFolder.take(top.output_dir, top.resume, checked.name)
+    with folder:
+        try:
+            prepared = prepare(checked, initial, _silent if is_follower() else print)
+        except Refusal:
+            _leave_no_trace(folder)
+            raise
+        train(_parts(prepared), folder)
+    return 0
+
+
+def _parts(prepared: Prepared) -> Parts:
+    from cloze.session import CorpusFacts, Parts
+
+    checked = prepared.checked
+    top, nodes = checked.top, checked.nodes
+    return Parts(
+        name=checked.name,
+        model=prepared.model,
+        objective=prepared.objective,
+        builder=prepared.builder,
+        train=prepared.train,
+        validation=prepared.validation,
+        vocabulary=prepared.tokenizer.vocabulary,
+        tokenizer=prepared.tokenizer,
+        save_tokenizer=prepared.tokenizer.save,
+        description=description(prepared),
+        facts=CorpusFacts(prepared.corpus.announcement, prepared.unigram_entropy(), prepared.entropy_floor()),
+        optimizer=nodes["optimizer"].build(),
+        schedule=nodes["schedule"].build(),
+        budget=nodes["budget"].build(),
+        hardware=nodes["hardware"].build(),
+        checkpoint=nodes["checkpoint"].build(),
+        tracking=nodes["tracking"].build(),
+        seed=top.seed,
+        batch_size=top.batch_size,
+        validation_every=checked.validation.every,
+        validation_examples=checked.validation.examples,
+        config=checked.settings,
+        config_text=OmegaConf.to_yaml(checked.composed.config),
+        identity=identity(prepared),
+        may_differ=tuple(f"budget.{unit}" for unit in checked.settings["budget"]),
+        cache=Path(top.cache_dir),
+        provenance={
+            "words": list(checked.composed.words),
+            "data": prepared.train_text.fingerprint,
+            "tokenizer": prepared.tokenizer.fingerprint,
+        },
+    )
+
+
+def description(prepared: Prepared) -> dict[str, Any]:
+    """What model/config.json says: enough to build the same objects again."""
+    settings = prepared.checked.settings
+    return {
+        "cloze": __version__,
+        "model": settings["model"],
+        "objective": settings["objective"],
+        "vocabulary": prepared.tokenizer.vocabulary.size,
+        "length": prepared.checked.top.length,
+    }
+
+
+def identity(prepared: Prepared) -> dict[str, Any]:
+    """Everything that decides the weights, flat: a run can only be resumed as what it was."""
+    settings = prepared.checked.settings
+    groups = ("model", "objective", "optimizer", "schedule", "budget")
+    flat = {f"{group}.{key}": value for group in groups for key, value in settings[group].items()}
+    return flat | {
+        "seed": settings["seed"],
+        "length": settings["length"],
+        "batch_size": settings["batch_size"],
+        "init": settings["init"],
+        "data": prepared.train_text.fingerprint,
+        "tokenizer": prepared.tokenizer.fingerprint,
+    }
+
+
+def _with_the_words_of_the_run_to_resume(composed: Composed) -> Composed:
+    """`resume=RUN` alone is enough: the run's own words come back from its record, and words said now win over them."""
+    resume, output_dir = composed.config.resume, composed.config.output_dir
+    source = output_dir if resume == "auto" else resume
+    if not isinstance(source, str):
+        return composed
+    recorded = RunFolder(Path(source)).facts().get("provenance", {}).get("words")
+    if not recorded:
+        return composed
+    now = {word.partition("=")[0] for word in composed.words}
+    kept = [word for word in recorded if word.partition("=")[0] not in now | {"resume", "output_dir"}]
+    return compose([*kept, *composed.words])
+
+
+def _initial(composed: Composed) -> tuple[Initial | None, Composed]:
+    """`init=SOURCE`: architecture and tokenizer come from there; settings of the model said now win over its own."""
+    source = composed.config.init
+    if source is None:
+        return None, composed
+    if not isinstance(source, str):
+        raise Refusal(f"init={source!r} must be a run's folder, a Hugging Face directory or a name")
+    said = {override.key_or_group: override for override in parse(composed.words)}
+    for key in said:
+        if key in ("size", "tokenizer", "model") or key.startswith(("size.", "tokenizer.")):
+            raise Refusal(f"{key}=… has no effect with init={source}: architecture and tokenizer come from there")
+    from cloze.environment import prepare
+    from cloze.loading import initialise
+
+    prepare()
+    initial = initialise(source)
+    model = dict(initial.settings["model"])
+    model |= {key.partition(".")[2]: said[key].value() for key in said if key.startswith("model.")}
+    config = composed.config.copy()
+    with open_dict(config):
+        config.model = OmegaConf.create(model)
+    return initial, replace(composed, config=config, choices=composed.choices | {"model": Path(source).name})
+
+
+def _look(checked: Checked, initial: Initial | None) -> int:
+    """`show=`, `audit=` and `plan=`: what would be trained, without training."""
+    from rich.console import Console
+
+    from cloze.prepare import prepare
+
+    console = Console(soft_wrap=False)
+    prepared = prepare(checked, initial, lambda line: console.print(line, highlight=False))
+    top = checked.top
+    if top.show:
+        from cloze.analysis.lens import show
+
+        show(top.show, prepared.builder, prepared.train, prepared.tokenizer, console, top.seed)
+    if top.audit:
+        from cloze.analysis.lens import audit
+
+        console.print(audit(prepared.builder, prepared.train, top.seed))
+    if top.plan:
+        from cloze.plan import plan
+
+        console.print(plan(prepared))
+    return 0
+
+
+def _leave_no_trace(folder: RunFolder) -> None:
+    """A folder that was made for a run that cannot be is taken away again, if nothing else is in it."""
+    if folder.follower or folder.resumed or not folder.path.is_dir():
+        return
+    folder.unlock()
+    contents: Sequence[Path] = list(folder.path.iterdir())
+    if all(path.name == ".lock" for path in contents):
+        for path in contents:
+            path.unlink()
+        os.rmdir(folder.path)
+
+
+def _silent(line: str) -> None:
+    """What the ranks that only join a run say."""
