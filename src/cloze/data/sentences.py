@@ -69,7 +69,7 @@ def _is_abbreviation(text: str, start: int, stop: int, following: str) -> bool:
 
 
 def sentences_of(paragraphs: Iterable[str]) -> tuple[str, ...]:
-    """A document's sentences as `Text` wants them: a paragraph's last ends in a newline, the document's last does not."""
+    """A document's sentences as `Text` wants them: a paragraph's last one ends in a newline, save the document's."""
     sentences: list[str] = []
     for paragraph in paragraphs:
         found = split_sentences(paragraph)

@@ -1,0 +1,179 @@
+"""Folders that are built once and then only read: content-addressed, never half there.
+
+A folder is built in a private temporary folder beside its place, flushed to disk, given a manifest (sizes and digests of its
+files), and renamed. So whoever finds the name finds the whole. Builders of the same thing wait for one another where the file
+system has locks; where it has none, both build and the loser discards. What a killed builder left is swept by the next.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import secrets
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from cloze.errors import Refusal, RunFailure
+
+MANIFEST = "manifest.json"
+
+_WHOLE = 64 << 20  # files up to this size are digested whole,
+_BLOCKS, _BLOCK = 1024, 64 << 10  # larger ones by this many evenly spaced blocks
+_STALE = 7 * 24 * 3600.0  # seconds after which another machine's temporary folder is nobody's
+
+
+def digest(*parts: Any) -> str:
+    """Hexadecimal digest of things that JSON can hold: what content-addressed names are made of."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Digest of a file's size and bytes; of 1,024 evenly spaced blocks of it where it is larger than 64 MiB."""
+    size = path.stat().st_size
+    state = hashlib.blake2b(str(size).encode(), digest_size=16)
+    with path.open("rb") as file:
+        if size <= _WHOLE:
+            while block := file.read(1 << 20):
+                state.update(block)
+        else:
+            for number in range(_BLOCKS):
+                file.seek((size - _BLOCK) * number // (_BLOCKS - 1))
+                state.update(file.read(_BLOCK))
+    return state.hexdigest()
+
+
+def obtain(folder: Path, build: Callable[[Path], dict[str, Any]]) -> dict[str, Any]:
+    """The manifest of `folder`, which `build(temporary folder)` fills if it is not there or damaged.
+
+    `build` returns facts to keep in the manifest. Raises Refusal where the cache cannot be written, RunFailure where the disk is full.
+    """
+    if (manifest := verified(folder)) is not None:
+        return manifest
+    parent = folder.parent
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+        with _lock(parent / f".{folder.name}.lock"):
+            _sweep(parent)
+            if (manifest := verified(folder)) is not None:
+                return manifest
+            temporary = parent / f".{folder.name}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
+            temporary.mkdir()
+            try:
+                facts = build(temporary)
+                _seal(temporary, facts)
+                _publish(temporary, folder)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunFailure(f"no space left on the disk of {parent}: free some, or give another cache_dir=") from error
+        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EPERM):
+            raise Refusal(f"{parent} cannot be written ({error.strerror}); give another cache_dir=") from error
+        raise
+    manifest = verified(folder)
+    if manifest is None:
+        raise RunFailure(f"{folder} does not read back as it was written: is the disk sound?")
+    return manifest
+
+
+def verified(folder: Path) -> dict[str, Any] | None:
+    """The manifest, where all files that it lists are there with their sizes and digests."""
+    try:
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_bytes())
+        for name, (size, expected) in manifest["files"].items():
+            path = folder / name
+            if path.stat().st_size != size or file_digest(path) != expected:
+                return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return manifest
+
+
+def _seal(folder: Path, facts: dict[str, Any]) -> None:
+    """Flushes all files to the disk and writes the manifest, the mark of completeness, last."""
+    files = {}
+    for path in sorted(folder.iterdir()):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        files[path.name] = [path.stat().st_size, file_digest(path)]
+    with (folder / MANIFEST).open("w", encoding="utf-8") as manifest:
+        json.dump({**facts, "files": files}, manifest, indent=1)
+        manifest.flush()
+        os.fsync(manifest.fileno())
+    _flush_folder(folder)
+
+
+def _publish(temporary: Path, folder: Path) -> None:
+    """Renames into place. Where another builder was first, its result stands; a damaged one is replaced."""
+    for _ in range(3):
+        try:
+            temporary.rename(folder)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR, errno.EACCES) or not folder.exists():
+                raise
+            if verified(folder) is not None:
+                return
+            damaged = temporary.with_name(temporary.name + ".damaged")
+            with contextlib.suppress(FileNotFoundError):  # another one was as quick
+                folder.rename(damaged)
+            shutil.rmtree(damaged, ignore_errors=True)
+        else:
+            _flush_folder(folder.parent)
+            return
+
+
+def _flush_folder(folder: Path) -> None:
+    """Makes names durable (POSIX only: elsewhere folders cannot be opened)."""
+    with contextlib.suppress(PermissionError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _sweep(parent: Path) -> None:
+    """Removes temporary folders whose builder is dead."""
+    for path in parent.glob(".*.*.*.*"):
+        if not path.is_dir():
+            continue
+        host, _, pid = path.name.removesuffix(".damaged").rpartition(".")[0].rpartition(".")
+        if host.partition(".")[2].partition(".")[2] == socket.gethostname() and pid.isdigit():
+            dead = int(pid) != os.getpid() and not _alive(int(pid))
+        else:
+            with contextlib.suppress(OSError):
+                dead = time.time() - path.stat().st_mtime > _STALE
+        if dead:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+@contextlib.contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Holds a lock that dies with its holder; nothing where the file system or the platform has none."""
+    with path.open("w") as file:
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except (ImportError, OSError):
+            yield
+        else:
+            yield

@@ -1,0 +1,691 @@
+"""Tokenizers: trained on a corpus or loaded, always with the special tokens that the objective asks for.
+
+The work is done by the `tokenizers` library; what is saved is its `tokenizer.json`, which `transformers` loads. Special tokens
+are asked for by *role* (pad unk cls sep mask bos eos); how a role is written is each kind's own habit.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cloze.data import cache as caches
+from cloze.data import keyed
+from cloze.data.base import Corpus, Text, Vocabulary
+from cloze.errors import Refusal
+
+if TYPE_CHECKING:
+    import tokenizers
+
+ROLES = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
+FORMAT = 1  # of what is cached: part of its address
+
+_BERT = {
+    "pad": "[PAD]",
+    "unk": "[UNK]",
+    "cls": "[CLS]",
+    "sep": "[SEP]",
+    "mask": "[MASK]",
+    "bos": "[BOS]",
+    "eos": "[EOS]",
+}
+_ROBERTA = {"pad": "<pad>", "unk": "<unk>", "cls": "<s>", "sep": "</s>", "mask": "<mask>", "bos": "<s>", "eos": "</s>"}
+_ALBERT = {
+    "pad": "<pad>",
+    "unk": "<unk>",
+    "cls": "[CLS]",
+    "sep": "[SEP]",
+    "mask": "[MASK]",
+    "bos": "<s>",
+    "eos": "</s>",
+}
+_STANDS_IN = {"cls": "bos", "bos": "cls", "sep": "eos", "eos": "sep"}  # in a loaded tokenizer that has only the other
+
+_log = logging.getLogger("cloze")
+
+
+class Tokenizer:
+    """A ready tokenizer: text to ids and back. Picklable.
+
+    `roles` gives the surface of each special token ({"cls": "[CLS]"}), `sentinels` those of T5's, in order.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer, roles: dict[str, str], sentinels: Sequence[str] = ()) -> None:
+        backend.no_padding()
+        backend.no_truncation()
+        self._backend = backend
+        self.roles = dict(roles)
+        self.sentinels = tuple(sentinels)
+        ids = backend.get_vocab(with_added_tokens=True)
+        self.vocabulary = Vocabulary(
+            size=max(ids.values()) + 1,
+            special={role: ids[surface] for role, surface in self.roles.items()},
+            sentinels=tuple(ids[surface] for surface in self.sentinels),
+        )
+        self._forbidden = np.zeros(self.vocabulary.size, np.bool_)
+        if "unk" in self.roles:
+            self._forbidden[list(self.vocabulary.special_ids - {self.vocabulary["unk"]})] = True
+        self._word_begins, self._word_ends, self._prefix = _word_marks(backend, ids, self.vocabulary.size)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _revive, (self._backend.to_str(), self.roles, self.sentinels)
+
+    @property
+    def fingerprint(self) -> str:
+        """Hexadecimal digest of everything that decides the ids."""
+        text = self._backend.to_str() + json.dumps([self.roles, self.sentinels], sort_keys=True)
+        return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+    def __len__(self) -> int:
+        return self.vocabulary.size
+
+    def encode_flat(self, texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.bool_], NDArray[np.int64]]:
+        """Many sentences at once: all ids (N,), whether each begins a word (N,), and the number of ids of each text.
+
+        No special token is added, and none is recognised: a "[MASK]" that stands in the text is ordinary text. Each text is read
+        as standing after a space, so that the first word of a sentence is the same token there as elsewhere.
+        """
+        if self._prefix:
+            texts = [self._prefix + text for text in texts]
+        self._backend.encode_special_tokens = True
+        lists = [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
+        lengths = np.fromiter(map(len, lists), np.int64, len(lists))
+        ids = np.fromiter(itertools.chain.from_iterable(lists), np.uint32, int(lengths.sum()))
+        if self._forbidden[ids].any():  # some models find a special token's letters in ordinary text
+            ids[self._forbidden[ids]] = self.vocabulary["unk"]
+        if self._word_ends is None:
+            starts = self._word_begins[ids]
+        else:
+            starts = np.ones(len(ids), np.bool_)
+            starts[1:] = self._word_ends[ids[:-1]]
+        starts[(np.cumsum(lengths) - lengths)[lengths > 0]] = True
+        return ids, starts, lengths
+
+    def encode_batch(self, texts: Sequence[str]) -> list[tuple[NDArray[np.uint32], NDArray[np.bool_]]]:
+        """(ids, whether each begins a word) of each text: as `encode_flat`."""
+        ids, starts, lengths = self.encode_flat(texts)
+        cuts = np.cumsum(lengths)[:-1]
+        return list(zip(np.split(ids, cuts), np.split(starts, cuts), strict=True)) if len(texts) else []
+
+    def encode(self, text: str, special: bool = False) -> list[int]:
+        """The ids of one text, without special tokens around it; `special` recognises those written in it ("Paris is [MASK]")."""
+        self._backend.encode_special_tokens = not special
+        ids: list[int] = self._backend.encode(self._prefix + text, add_special_tokens=False).ids
+        return ids
+
+    def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
+        """The text of some ids, without the space that every sentence begins with."""
+        text: str = self._backend.decode([int(i) for i in ids], skip_special_tokens=skip_special)
+        return text[1:] if text.startswith(" ") else text
+
+    def token(self, id: int) -> str:
+        """The token as the vocabulary writes it ("##ing", "Ġthe")."""
+        surface = self._backend.id_to_token(int(id))
+        return f"<{id}>" if surface is None else surface
+
+    def id(self, token: str) -> int | None:
+        """The id of a token as the vocabulary writes it, if it is there."""
+        return self._backend.token_to_id(token)
+
+    def save(self, directory: Path | str, length: int | None = None) -> None:
+        """Writes what `transformers.AutoTokenizer.from_pretrained(directory)` and `Tokenizer.load` read."""
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        self._backend.save(str(directory / "tokenizer.json"))
+        names: dict[str, Any] = {f"{role}_token": self.roles[role] for role in ROLES if role in self.roles}
+        if self.sentinels:
+            names["additional_special_tokens"] = list(self.sentinels)
+        config = {**names, "tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+        if length is not None:
+            config["model_max_length"] = length
+        _write_json(directory / "special_tokens_map.json", names)
+        _write_json(directory / "tokenizer_config.json", config)
+
+    @classmethod
+    def load(cls, directory: Path | str) -> Tokenizer:
+        """From a folder with a tokenizer.json (ours or any of Hugging Face's) or a vocab.txt. Raises Refusal."""
+        return _loaded(Path(directory), lowercase=None)
+
+
+def _revive(text: str, roles: dict[str, str], sentinels: tuple[str, ...]) -> Tokenizer:
+    import tokenizers
+
+    return Tokenizer(tokenizers.Tokenizer.from_str(text), roles, sentinels)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+# ------------------------------------------------------------------------------------------------- where words begin
+
+
+def _kinds(part: Any) -> set[str]:
+    """The types named anywhere in one component of a tokenizer.json."""
+    if isinstance(part, dict):
+        return {str(part.get("type"))}.union(*(_kinds(value) for value in part.values()))
+    if isinstance(part, list):
+        return set().union(*(_kinds(value) for value in part))
+    return set()
+
+
+def _word_marks(
+    backend: tokenizers.Tokenizer, ids: dict[str, int], size: int
+) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None, str]:
+    """For each id whether it begins a word; or, where a mark stands at words' ends, whether it ends one; and the text to put before
+    a sentence so that its first word is read like one after a space."""
+    described = json.loads(backend.to_str())
+    model, before = described["model"], described.get("pre_tokenizer")
+    kinds = _kinds(before) | _kinds(described.get("normalizer"))
+    begins = np.ones(size, np.bool_)
+    added = {token["content"] for token in described.get("added_tokens", ())}
+    prefix = ""
+    suffix = model.get("end_of_word_suffix")
+    if model["type"] == "WordPiece":
+        continuing = model.get("continuing_subword_prefix") or "##"
+        for token, number in ids.items():
+            begins[number] = not token.startswith(continuing)
+    elif suffix:
+        unknown = model.get("unk_token")
+        ends = np.zeros(size, np.bool_)
+        for token, number in ids.items():
+            ends[number] = token.endswith(suffix) or token in added or token == unknown
+        return begins, ends, prefix
+    elif "ByteLevel" in kinds:
+        for token, number in ids.items():
+            begins[number] = token[:1] in ("Ġ", "Ċ", "ĉ", "č") or token in added
+        pre = backend.pre_tokenizer
+        if pre is not None and pre.pre_tokenize_str("a")[0][0][:1] != "Ġ":
+            prefix = " "
+    elif any(token.startswith("▁") for token in ids):
+        for token, number in ids.items():
+            begins[number] = token[:1] in ("▁", "\n") or token in added or _is_ideograph(token)
+    return begins, None, prefix
+
+
+def _is_ideograph(token: str) -> bool:
+    return len(token) == 1 and ("\u4e00" <= token <= "\u9fff" or "\u3400" <= token <= "\u4dbf")
+
+
+# ------------------------------------------------------------------------------------------------------- the settings
+
+
+class Settings(ABC):
+    """What `tokenizer=` chooses: how a tokenizer comes about."""
+
+    @abstractmethod
+    def obtain(self, corpus: Corpus, special_tokens: Sequence[str], sentinels: int, cache: Path) -> Tokenizer:
+        """The tokenizer for a corpus and an objective's special tokens."""
+
+
+class Trained(Settings):
+    """A kind of tokenizer that is trained on the corpus's training split."""
+
+    surfaces: ClassVar[dict[str, str]] = _BERT
+    needs_unknown: ClassVar[bool] = True
+
+    def __init__(self, vocabulary: int, lowercase: bool, max_word: int, sample: int) -> None:
+        _at_least("vocabulary", vocabulary, 1)
+        _at_least("max_word", max_word, 1)
+        _at_least("sample", sample, 1)
+        self.vocabulary = vocabulary
+        self.lowercase = lowercase
+        self.max_word = max_word
+        self.sample = sample
+
+    @abstractmethod
+    def train(self, texts: Iterator[list[str]], special: list[str]) -> tokenizers.Tokenizer:
+        """Trains on batches of sentences; `special` are the first ids."""
+
+    def obtain(self, corpus: Corpus, special_tokens: Sequence[str], sentinels: int, cache: Path) -> Tokenizer:
+        import tokenizers
+
+        roles = _in_order({"pad", *(("unk",) if self.needs_unknown else ()), *special_tokens})
+        address = caches.digest(
+            "tokenizer", FORMAT, tokenizers.__version__, type(self).__name__, vars(self), roles, sentinels, corpus.fingerprint()
+        )  # fmt: skip
+        folder = cache / "tokenizers" / address
+
+        def build(temporary: Path) -> dict[str, Any]:
+            tokenizer = self.trained(corpus, roles, sentinels)
+            tokenizer.save(temporary)
+            return {"vocabulary": len(tokenizer)}
+
+        caches.obtain(folder, build)
+        return Tokenizer.load(folder)
+
+    def trained(self, corpus: Corpus, roles: Sequence[str], sentinels: int) -> Tokenizer:
+        """A new tokenizer. Raises Refusal where the corpus has no text or the vocabulary is too small for its characters."""
+        surfaces = {role: self.surfaces[role] for role in roles}
+        extra = [f"<extra_id_{number}>" for number in range(sentinels)]
+        special = list(dict.fromkeys([*surfaces.values(), *extra]))
+        _log.info("training the tokenizer: %s, %s tokens asked for", type(self).__name__, f"{self.vocabulary:,}")
+        backend = self.train(_training_texts(corpus, self.sample), special)
+        size = backend.get_vocab_size()
+        if size > self.vocabulary:
+            raise Refusal(
+                f"tokenizer.vocabulary={self.vocabulary} is too small: {len(special)} special tokens and the characters of this "
+                f"corpus need at least {size}"
+            )
+        if size <= len(special):
+            raise Refusal("the training split holds no text to train a tokenizer on")
+        if size < self.vocabulary:
+            _log.info("the corpus yields a vocabulary of %s (%s asked for)", f"{size:,}", f"{self.vocabulary:,}")
+        backend.post_processor = _template(surfaces, backend, sentinels)
+        return Tokenizer(backend, surfaces, extra)
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise Refusal(f"tokenizer.{name}={value} must be at least {least}")
+
+
+def _in_order(roles: Iterable[str]) -> list[str]:
+    asked = set(roles)
+    unknown = asked.difference(ROLES)
+    if unknown:
+        raise ValueError(f"no such role of a special token: {', '.join(sorted(unknown))}; roles: {', '.join(ROLES)}")
+    return [role for role in ROLES if role in asked]
+
+
+def _training_texts(corpus: Corpus, sample: int) -> Iterator[list[str]]:
+    """Batches of sentences, `sample` characters at most: of a larger corpus, parts drawn evenly from all over it."""
+    parts = corpus.parts("train")
+    characters = 0
+    batch: list[str] = []
+    for number in keyed.permutation(keyed.key("tokenizer"), len(parts)):
+        for record in corpus.read(parts[int(number)]):
+            assert isinstance(record, Text)
+            batch.extend(record.sentences)
+            characters += sum(map(len, record.sentences))
+            if len(batch) >= 4096:
+                yield batch
+                batch = []
+            if characters >= sample:
+                yield batch
+                return
+    yield batch
+
+
+def _template(surfaces: dict[str, str], backend: tokenizers.Tokenizer, sentinels: int) -> Any:
+    """What Hugging Face adds around texts: BERT's [CLS] A [SEP] B [SEP]; T5's end of sequence; nothing for others."""
+    from tokenizers.processors import TemplateProcessing
+
+    def number(surface: str) -> tuple[str, int]:
+        id = backend.token_to_id(surface)
+        assert id is not None
+        return surface, id
+
+    if "cls" in surfaces and "sep" in surfaces:
+        cls, sep = surfaces["cls"], surfaces["sep"]
+        return TemplateProcessing(
+            single=f"{cls} $A {sep}", pair=f"{cls} $A {sep} $B:1 {sep}:1", special_tokens=[number(cls), number(sep)]
+        )
+    if sentinels and "eos" in surfaces:
+        eos = surfaces["eos"]
+        return TemplateProcessing(single=f"$A {eos}", pair=f"$A {eos} $B {eos}", special_tokens=[number(eos)])
+    return backend.post_processor
+
+
+class WordPiece(Trained):
+    """BERT's: words and punctuation apart, greedy longest pieces, continuing pieces begin with ## (https://arxiv.org/abs/1810.04805)."""
+
+    def __init__(
+        self,
+        vocabulary: int = 8000,
+        lowercase: bool = True,
+        max_word: int = 100,
+        min_frequency: int = 2,
+        alphabet: int = 1000,
+        sample: int = 300_000_000,
+    ) -> None:
+        super().__init__(vocabulary, lowercase, max_word, sample)
+        _at_least("min_frequency", min_frequency, 0)
+        _at_least("alphabet", alphabet, 1)
+        self.min_frequency = min_frequency
+        self.alphabet = alphabet
+
+    def train(self, texts: Iterator[list[str]], special: list[str]) -> tokenizers.Tokenizer:
+        import tokenizers
+        from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+        backend = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=self.max_word))
+        backend.normalizer = normalizers.BertNormalizer(lowercase=self.lowercase)
+        words = pre_tokenizers.BertPreTokenizer()
+        backend.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.FixedLength(self.max_word)])
+        backend.train_from_iterator(
+            texts,
+            trainers.WordPieceTrainer(
+                vocab_size=self.vocabulary,
+                min_frequency=self.min_frequency,
+                limit_alphabet=self.alphabet,
+                special_tokens=special,
+                show_progress=False,
+            ),
+        )
+        backend.pre_tokenizer = words  # longer words are [UNK] from here on, as in BERT
+        backend.decoder = decoders.WordPiece(prefix="##", cleanup=True)
+        return backend
+
+
+class BPE(Trained):
+    """Byte pair encoding of characters within words, the last piece of a word marked </w> (https://arxiv.org/abs/1508.07909)."""
+
+    surfaces = _ROBERTA
+
+    def __init__(
+        self,
+        vocabulary: int = 8000,
+        lowercase: bool = True,
+        max_word: int = 100,
+        min_frequency: int = 2,
+        alphabet: int = 1000,
+        sample: int = 300_000_000,
+    ) -> None:
+        super().__init__(vocabulary, lowercase, max_word, sample)
+        _at_least("min_frequency", min_frequency, 0)
+        _at_least("alphabet", alphabet, 1)
+        self.min_frequency = min_frequency
+        self.alphabet = alphabet
+
+    def train(self, texts: Iterator[list[str]], special: list[str]) -> tokenizers.Tokenizer:
+        import tokenizers
+        from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+        backend = tokenizers.Tokenizer(models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"))
+        backend.normalizer = normalizers.BertNormalizer(lowercase=self.lowercase)
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.BertPreTokenizer(), pre_tokenizers.FixedLength(self.max_word)]
+        )
+        backend.train_from_iterator(
+            texts,
+            trainers.BpeTrainer(
+                vocab_size=self.vocabulary,
+                min_frequency=self.min_frequency,
+                limit_alphabet=self.alphabet,
+                special_tokens=special,
+                end_of_word_suffix="</w>",
+                show_progress=False,
+            ),
+        )
+        backend.decoder = decoders.BPEDecoder(suffix="</w>")
+        return backend
+
+
+class ByteLevelBPE(Trained):
+    """GPT-2's: byte pair encoding of UTF-8 bytes, nothing is unknown; a word's token holds the space before it
+    (https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf)."""
+
+    surfaces = _ROBERTA
+    needs_unknown = False
+
+    def __init__(
+        self,
+        vocabulary: int = 8000,
+        lowercase: bool = False,
+        max_word: int = 100,
+        min_frequency: int = 2,
+        sample: int = 300_000_000,
+    ) -> None:
+        super().__init__(vocabulary, lowercase, max_word, sample)
+        _at_least("min_frequency", min_frequency, 0)
+        self.min_frequency = min_frequency
+
+    def train(self, texts: Iterator[list[str]], special: list[str]) -> tokenizers.Tokenizer:
+        import tokenizers
+        from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+
+        backend = tokenizers.Tokenizer(models.BPE())
+        if self.lowercase:
+            backend.normalizer = normalizers.Lowercase()
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
+            [pre_tokenizers.ByteLevel(add_prefix_space=True), pre_tokenizers.FixedLength(self.max_word)]
+        )
+        backend.train_from_iterator(
+            texts,
+            trainers.BpeTrainer(
+                vocab_size=self.vocabulary,
+                min_frequency=self.min_frequency,
+                initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+                special_tokens=special,
+                show_progress=False,
+            ),
+        )
+        backend.decoder = decoders.ByteLevel()
+        return backend
+
+
+class Unigram(Trained):
+    """SentencePiece's unigram language model, as ALBERT, XLNet and T5 use it: ▁ stands for the space (https://arxiv.org/abs/1804.10959)."""
+
+    surfaces = _ALBERT
+
+    def __init__(
+        self,
+        vocabulary: int = 8000,
+        lowercase: bool = False,
+        max_word: int = 100,
+        max_piece: int = 16,
+        sample: int = 300_000_000,
+    ) -> None:
+        super().__init__(vocabulary, lowercase, max_word, sample)
+        _at_least("max_piece", max_piece, 1)
+        self.max_piece = max_piece
+
+    def train(self, texts: Iterator[list[str]], special: list[str]) -> tokenizers.Tokenizer:
+        import tokenizers
+        from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
+
+        backend = tokenizers.Tokenizer(models.Unigram())
+        steps = [normalizers.NFKC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+        backend.normalizer = normalizers.Sequence([*steps, normalizers.Lowercase()] if self.lowercase else steps)
+        backend.pre_tokenizer = pre_tokenizers.Sequence(
+            [
+                pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always"),
+                pre_tokenizers.FixedLength(self.max_word),
+            ]
+        )
+        backend.train_from_iterator(
+            texts,
+            trainers.UnigramTrainer(
+                vocab_size=self.vocabulary,
+                max_piece_length=self.max_piece,
+                special_tokens=special,
+                unk_token="<unk>",
+                show_progress=False,
+            ),
+        )
+        backend.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
+        return backend
+
+
+class Character(Trained):
+    """One token a character; ▁ stands for the space."""
+
+    def __init__(
+        self,
+        vocabulary: int = 8000,
+        lowercase: bool = False,
+        min_frequency: int = 1,
+        sample: int = 300_000_000,
+    ) -> None:
+        super().__init__(vocabulary, lowercase, 1, sample)
+        _at_least("min_frequency", min_frequency, 0)
+        self.min_frequency = min_frequency
+
+    def train(self, texts: Iterator[list[str]], special: list[str]) -> tokenizers.Tokenizer:
+        import tokenizers
+        from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
+
+        if self.vocabulary <= len(special):
+            raise Refusal(
+                f"tokenizer.vocabulary={self.vocabulary} is too small: {len(special)} special tokens and at least one "
+                f"character need {len(special) + 1}"
+            )
+        backend = tokenizers.Tokenizer(models.WordLevel(unk_token="[UNK]"))
+        steps: list[Any] = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
+        backend.normalizer = normalizers.Sequence([normalizers.Lowercase(), *steps] if self.lowercase else steps)
+        backend.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
+        backend.train_from_iterator(
+            texts,
+            trainers.WordLevelTrainer(
+                vocab_size=self.vocabulary,
+                min_frequency=self.min_frequency,
+                special_tokens=special,
+                show_progress=False,
+            ),
+        )
+        backend.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.Fuse()])
+        return backend
+
+
+class Pretrained(Settings):
+    """A tokenizer that exists: a tokenizer.json, a vocab.txt (WordPiece), a Hugging Face folder or name."""
+
+    def __init__(self, path: str, lowercase: bool | None = None) -> None:
+        self.path = path
+        self.lowercase = lowercase
+
+    def obtain(self, corpus: Corpus, special_tokens: Sequence[str], sentinels: int, cache: Path) -> Tokenizer:
+        path = Path(self.path).expanduser()
+        loaded = _loaded(path, self.lowercase) if path.exists() else _from_hub(self.path)
+        return adapted(loaded, special_tokens, sentinels, self.path)
+
+
+def adapted(tokenizer: Tokenizer, special_tokens: Sequence[str], sentinels: int, name: str) -> Tokenizer:
+    """The same tokenizer, checked to have what an objective needs. Raises Refusal naming what is missing."""
+    roles = dict(tokenizer.roles)
+    for role in _in_order(special_tokens):
+        surface = roles.get(role) or roles.get(_STANDS_IN.get(role, ""))
+        if surface is None:
+            raise Refusal(
+                f"the tokenizer {name} has no {role} token ({_BERT[role]}), which this objective needs; it has "
+                + (", ".join(f"{other} {surface}" for other, surface in sorted(roles.items())) or "no special token")
+            )
+        roles[role] = surface
+    if len(tokenizer.sentinels) < sentinels:
+        raise Refusal(
+            f"the tokenizer {name} has {len(tokenizer.sentinels)} sentinels <extra_id_…>; this objective needs {sentinels}"
+        )
+    return Tokenizer(tokenizer._backend, roles, tokenizer.sentinels)
+
+
+def _loaded(path: Path, lowercase: bool | None) -> Tokenizer:
+    """From a file or a folder."""
+    if path.is_file():
+        folder, file = path.parent, path
+    else:
+        folder = path
+        file = next((path / name for name in ("tokenizer.json", "vocab.txt") if (path / name).is_file()), path)
+        if file == path:
+            if not path.is_dir():
+                raise Refusal(f"tokenizer.path={path} not found")
+            return _from_hub(str(path))
+    known = {**_read_json(folder / "tokenizer_config.json"), **_read_json(folder / "special_tokens_map.json")}
+    if file.suffix == ".txt":
+        if lowercase is None:
+            lowercase = bool(known.get("do_lower_case", True))
+        backend = _from_vocabulary_file(file, lowercase)
+    else:
+        backend = _from_json(file)
+    return _with_roles(backend, known)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise Refusal(f"{path} cannot be read: {error}") from error
+    if not isinstance(value, dict):
+        raise Refusal(f"{path} is not a JSON object")
+    return value
+
+
+def _from_json(file: Path) -> tokenizers.Tokenizer:
+    import tokenizers
+
+    try:
+        return tokenizers.Tokenizer.from_str(file.read_text(encoding="utf-8"))
+    except Exception as error:  # the library raises bare Exceptions
+        raise Refusal(f"{file} is not a tokenizer.json: {error}") from error
+
+
+def _from_vocabulary_file(file: Path, lowercase: bool) -> tokenizers.Tokenizer:
+    import tokenizers
+    from tokenizers import decoders, models, normalizers, pre_tokenizers
+
+    try:
+        words = file.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Refusal(f"{file} is not a vocabulary (one token a line, UTF-8): {error}") from error
+    if words[-1] == "":
+        words.pop()
+    vocabulary = {word.rstrip("\r"): number for number, word in enumerate(words)}
+    if "[UNK]" not in vocabulary:
+        raise Refusal(f"{file} is not a WordPiece vocabulary: it has no [UNK]")
+    if len(vocabulary) < len(words):
+        raise Refusal(f"{file} has {len(words) - len(vocabulary)} tokens twice")
+    backend = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece(prefix="##", cleanup=True)
+    special = [surface for surface in _BERT.values() if surface in vocabulary]
+    backend.add_special_tokens(special)
+    surfaces = {role: surface for role, surface in _BERT.items() if surface in vocabulary}
+    backend.post_processor = _template(surfaces, backend, 0)
+    return backend
+
+
+def _from_hub(name: str) -> Tokenizer:
+    """By Hugging Face's own means: a name, or a folder with files of another kind."""
+    from transformers import AutoTokenizer
+
+    try:
+        loaded = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
+    except Exception as error:  # it raises many kinds
+        reason = str(error).strip().splitlines()
+        raise Refusal(
+            f"tokenizer.path={name}: neither a file nor a folder here, nor to be had by that name ({reason[0] if reason else error})"
+        ) from error
+    backend = getattr(loaded, "backend_tokenizer", None)
+    if backend is None:
+        raise Refusal(f"tokenizer.path={name}: {type(loaded).__name__} has no fast form (tokenizer.json)")
+    names = {f"{role}_token": getattr(loaded, f"{role}_token", None) for role in ROLES}
+    return _with_roles(backend, names)
+
+
+def _with_roles(backend: tokenizers.Tokenizer, names: dict[str, Any]) -> Tokenizer:
+    """Roles from a special tokens map; where there is none, from how special tokens are usually written."""
+    ids = backend.get_vocab(with_added_tokens=True)
+    roles: dict[str, str] = {}
+    for role in ROLES:
+        surface = names.get(f"{role}_token")
+        if isinstance(surface, dict):
+            surface = surface.get("content")
+        if isinstance(surface, str) and surface in ids:
+            roles[role] = surface
+    if not roles:
+        for role in ROLES:
+            for habit in (_BERT, _ROBERTA):
+                if habit[role] in ids:
+                    roles.setdefault(role, habit[role])
+    sentinels = list(
+        itertools.takewhile(lambda surface: surface in ids, (f"<extra_id_{n}>" for n in itertools.count()))
+    )
+    return Tokenizer(backend, roles, sentinels)
+
+
+def obtain(settings: Settings, corpus: Corpus, special_tokens: Sequence[str], sentinels: int, cache: Path) -> Tokenizer:
+    """The tokenizer that `settings` describe, for this corpus and an objective's special tokens (by role)."""
+    return settings.obtain(corpus, special_tokens, sentinels, cache)
