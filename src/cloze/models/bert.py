@@ -78,9 +78,10 @@ class Bert(Bidirectional, Portable):
         )
         self.pooler = nn.Linear(width, width) if pooler else None
         truncated_normal(self, initializer_range)
-        self._head = (width, width, vocabulary, activation, norm_epsilon, initializer_range)
+        self._head = (width, width, vocabulary, self.head_activation or activation, norm_epsilon, initializer_range)
 
-    first_position = 0  # the row of the position table that a sequence's first token takes
+    first_position: ClassVar[int] = 0  # the row of the position table that a sequence's first token takes
+    head_activation: ClassVar[Activation | None] = None  # of the token head, where it is not the layers'
 
     def forward(self, batch: Batch, every_layer: bool = False) -> HiddenStates:
         x = self.embeddings(batch.inputs)
@@ -133,10 +134,10 @@ class Bert(Bidirectional, Portable):
             modules |= {
                 ours + "attention.qkv": tuple(theirs + f"attention.self.{name}" for name in ("query", "key", "value")),
                 ours + "attention.output": theirs + "attention.output.dense",
-                ours + "attention_norm": theirs + "attention.output.LayerNorm",
+                ours + "attention.norm": theirs + "attention.output.LayerNorm",
                 ours + "feed_forward.inner": theirs + "intermediate.dense",
                 ours + "feed_forward.outer": theirs + "output.dense",
-                ours + "feed_forward_norm": theirs + "output.LayerNorm",
+                ours + "feed_forward.norm": theirs + "output.LayerNorm",
             }
         body = conversion.rules(model, ("weight",)) + conversion.rules(modules)
         heads = conversion.rules({**cls.their_head, "objective.pair_head": cls.their_pair_head})

@@ -16,6 +16,7 @@ class Roberta(Bert):
 
     model_type = "roberta"
     first_position = 2
+    head_activation = "gelu"  # whatever the layers have, as in transformers
     their_prefix = "roberta."
     their_head: ClassVar[dict[str, str]] = {
         "objective.head.dense": "lm_head.dense",

@@ -1,4 +1,4 @@
-"""One layer of a post-norm Transformer encoder (https://arxiv.org/abs/1706.03762, as BERT has it)."""
+"""The two halves of a post-norm Transformer encoder's layer (https://arxiv.org/abs/1706.03762, as BERT has them)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,34 @@ from cloze.models.layers.feed_forward import Activation, FeedForward
 from cloze.models.layout import Layout
 
 
+class AttentionSublayer(SelfAttention):
+    """Self-attention with dropout, added to its input, normed after: (N, width) -> (N, width)."""
+
+    def __init__(self, width: int, heads: int, dropout: float, attention_dropout: float, epsilon: float) -> None:
+        super().__init__(width, heads, attention_dropout)
+        self.norm = nn.LayerNorm(width, eps=epsilon)
+        self.sublayer_dropout = dropout
+
+    def forward(self, x: Tensor, layout: Layout) -> Tensor:
+        normed: Tensor = self.norm(x + F.dropout(super().forward(x, layout), self.sublayer_dropout, self.training))
+        return normed
+
+
+class FeedForwardSublayer(FeedForward):
+    """Feed-forward layers with dropout, added to their input, normed after: (N, width) -> (N, width)."""
+
+    def __init__(self, width: int, inner: int, activation: Activation, dropout: float, epsilon: float) -> None:
+        super().__init__(width, inner, activation)
+        self.norm = nn.LayerNorm(width, eps=epsilon)
+        self.sublayer_dropout = dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        normed: Tensor = self.norm(x + F.dropout(super().forward(x), self.sublayer_dropout, self.training))
+        return normed
+
+
 class EncoderLayer(nn.Module):
-    """Attention, then feed-forward; each with dropout, added to its input, normed after: (N, width) -> same."""
+    """Attention, then feed-forward."""
 
     def __init__(
         self,
@@ -24,13 +50,9 @@ class EncoderLayer(nn.Module):
         epsilon: float,
     ) -> None:
         super().__init__()
-        self.attention = SelfAttention(width, heads, attention_dropout)
-        self.attention_norm = nn.LayerNorm(width, eps=epsilon)
-        self.feed_forward = FeedForward(width, inner, activation)
-        self.feed_forward_norm = nn.LayerNorm(width, eps=epsilon)
-        self.dropout = dropout
+        self.attention = AttentionSublayer(width, heads, dropout, attention_dropout, epsilon)
+        self.feed_forward = FeedForwardSublayer(width, inner, activation, dropout, epsilon)
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
-        x = self.attention_norm(x + F.dropout(self.attention(x, layout), self.dropout, self.training))
-        normed: Tensor = self.feed_forward_norm(x + F.dropout(self.feed_forward(x), self.dropout, self.training))
-        return normed
+        layer_output: Tensor = self.feed_forward(self.attention(x, layout))
+        return layer_output
