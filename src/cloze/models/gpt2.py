@@ -189,7 +189,7 @@ class GPT2(Causal, Portable):
         config = {
             "model_type": cls.model_type,
             "architectures": ["GPT2LMHeadModel"],
-            "vocab_size": vocabulary.size,
+            "vocab_size": len(weights["model.word.weight"]),
             "n_positions": settings["positions"],
             "n_embd": settings["width"],
             "n_layer": settings["layers"],
