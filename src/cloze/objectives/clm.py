@@ -15,56 +15,73 @@ from cloze.errors import Refusal
 from cloze.models.base import Backbone, Batch, Causal
 from cloze.objectives.base import ExampleBuilder, Examples, Objective, StepOutput, Term
 from cloze.objectives.cross_entropy import token_cross_entropy
+from cloze.objectives.windows import windows
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
 
 
 class CausalExamples(ExampleBuilder):
-    """Windows of `length` tokens over the documents, each with its successor as target.
+    """Windows of `length` tokens over the documents, each token with its successor as target.
 
-    Every document stands between two end-of-text tokens, the first of which lets its first token be predicted too.
-    So, however the windows are cut, each token of the corpus is a target exactly once, and so is the end of each
-    document.
+    Every document stands between two end-of-text tokens, the first of which lets its first token be predicted too. So,
+    however the windows are cut, each token of the corpus is a target exactly once, and so is the end of each document.
 
     `documents=packed`: one document after the other in full windows, the end-of-text token between them (GPT-2).
     `documents=apart`: a window never holds two documents, and a document's windows begin at its start.
 
-    An example is a row (start, end) of the stream that `_stream` reads.
+    The table's columns: start and end in the stream (end-of-text, document, end-of-text, document, …, end-of-text), and
+    the last document that begins at or before each of them.
     """
 
     special_tokens: ClassVar[tuple[str, ...]] = ("eos",)
 
     def __init__(self, vocabulary: Vocabulary, length: int, documents: Literal["packed", "apart"] = "packed") -> None:
         if length < 1:
-            raise Refusal(f"length={length} must be at least 1 for objective=clm.")
+            raise Refusal(f"length={length} must be at least 1 token for objective=clm.")
         self.vocabulary, self.length, self.documents = vocabulary, length, documents
 
     def build(self, corpus: TokenizedCorpus, seed: int) -> Examples:
-        boundaries = _boundaries(corpus)
-        if self.documents == "packed":
-            edges = boundaries[[0, -1]]
-        else:
-            edges = boundaries
-        table = _windows(edges, self.length)
-        if not len(table):
+        # where in the stream the end-of-text token before each document stands, and the closing one
+        ends = corpus.sentences[corpus.documents] + np.arange(len(corpus.documents))
+        cut = windows(ends[[0, -1]] if self.documents == "packed" else ends, self.length)
+        if not len(cut):
             raise Refusal("the corpus has no tokens: objective=clm needs at least one document.")
-        return Examples(corpus, table, table[:, 1] - table[:, 0])
+        table = np.concatenate([cut, np.searchsorted(ends, cut, side="right") - 1], axis=1)
+        return Examples(corpus, table, cut[:, 1] - cut[:, 0])
 
     def sample(self, examples: Examples, indices: NDArray[np.int64], keys: keyed.Keys) -> Sample:
         rows = examples.table[indices]
+        stream = self._stream(examples.corpus, rows)
         lengths = rows[:, 1] - rows[:, 0]
-        ends = np.cumsum(lengths)
-        # one more than the window: the last token's successor
-        places = np.arange(int(lengths.sum())) + np.repeat(rows[:, 0] - (ends - lengths), lengths)
-        end_of_text = self.vocabulary["eos"]
-        boundaries = _boundaries(examples.corpus)
+        # each row of the stream is a window and one token more
+        lasts = np.cumsum(lengths + 1) - 1
         return Sample(
-            inputs=Packed(_stream(examples.corpus, boundaries, places, end_of_text), lengths),
-            targets={"tokens": _stream(examples.corpus, boundaries, places + 1, end_of_text)},
-            counts={"clm": len(places)},
+            inputs=Packed(np.delete(stream, lasts), lengths),
+            targets={"tokens": np.delete(stream, lasts - lengths)},
+            counts={"clm": int(lengths.sum())},
             causal=True,
         )
+
+    def _stream(self, corpus: TokenizedCorpus, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """The tokens of the stream from each row's start to its end, that one included."""
+        start, end, first, last = rows.T
+        sizes = end - start + 1
+        offsets = np.cumsum(sizes) - sizes
+        # where the ends of text stand among these tokens: those inside each row …
+        inside = last - first
+        document = np.arange(int(inside.sum())) + np.repeat(first + 1 - (np.cumsum(inside) - inside), inside)
+        is_end = np.zeros(int(sizes.sum()), np.int64)
+        is_end[corpus.sentences[corpus.documents[document]] + document + np.repeat(offsets - start, inside)] = 1
+        # … tell which document each token belongs to …
+        passed = np.cumsum(is_end)
+        document_of = passed + np.repeat(first - passed[offsets], sizes)
+        # … and a row may begin with one
+        is_end[offsets] = corpus.sentences[corpus.documents[first]] + first == start
+        place = np.arange(len(is_end)) + np.repeat(start - offsets, sizes)
+        # before place p of document d stand d + 1 ends; at an end itself the index is not used
+        index = np.clip(place - document_of - 1, 0, len(corpus.tokens) - 1)
+        return np.where(is_end == 1, self.vocabulary["eos"], corpus.tokens[index].astype(np.int64))
 
     def counts(self, examples: Examples, indices: NDArray[np.int64], keys: keyed.Keys) -> dict[str, int]:
         return {"clm": int(examples.lengths[indices].sum())}
@@ -72,36 +89,6 @@ class CausalExamples(ExampleBuilder):
     def explain(self, sample: Sample) -> list[list[str]]:
         words = np.where(sample.inputs.tokens == self.vocabulary["eos"], "special", "")
         return [part.tolist() for part in np.split(words, np.cumsum(sample.inputs.lengths)[:-1])]
-
-
-def _boundaries(corpus: TokenizedCorpus) -> NDArray[np.int64]:
-    """(D+1,): where in the stream the end-of-text token before each document stands, and after the last one the
-    closing one.
-    """
-    return corpus.sentences[corpus.documents] + np.arange(len(corpus.documents))
-
-
-def _windows(edges: NDArray[np.int64], length: int) -> NDArray[np.int64]:
-    """(n, 2) rows (start, end): each stretch between two edges in windows of `length`, the last one shorter where it
-    must be.
-    """
-    sizes = np.diff(edges)
-    pieces = -(-sizes // length)
-    first = np.repeat(edges[:-1], pieces)
-    number = np.arange(int(pieces.sum())) - np.repeat(np.cumsum(pieces) - pieces, pieces)
-    starts = first + number * length
-    return np.stack([starts, np.minimum(starts + length, np.repeat(edges[1:], pieces))], axis=1)
-
-
-def _stream(
-    corpus: TokenizedCorpus, boundaries: NDArray[np.int64], places: NDArray[np.int64], end_of_text: int
-) -> NDArray[np.int64]:
-    """The tokens at `places` of the stream: end-of-text, document, end-of-text, document, …, end-of-text."""
-    document = np.searchsorted(boundaries, places, side="right") - 1
-    is_end = boundaries[document] == places
-    # before place p stand the tokens of the documents and document + 1 ends; at an end itself the index is not used
-    index = np.clip(places - document - 1, 0, len(corpus.tokens) - 1)
-    return np.where(is_end, end_of_text, corpus.tokens[index].astype(np.int64))
 
 
 class CausalLM(Objective[Causal, Text]):
