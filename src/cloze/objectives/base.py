@@ -7,6 +7,7 @@ stand in one config file; each setting goes to the half (or halves) whose `__ini
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin
@@ -41,6 +42,38 @@ class Examples:
 
     def __len__(self) -> int:
         return len(self.table)
+
+
+@dataclass(frozen=True)
+class Tally:
+    """One figure that a data half declares, and what a sample showed of it: sums over trials, so that tallies add up.
+
+    A trial is, say, a selected token, which was masked or not: `expected` 0.8 of each, `variance` 0.8 * 0.2 of each. Where nothing is
+    left to chance the variance is 0, and what was seen must be what was expected.
+    """
+
+    expected: float
+    seen: float
+    trials: int
+    variance: float = 0.0
+
+    @classmethod
+    def share(cls, probability: float, seen: float, trials: int) -> Tally:
+        """Yes-or-no trials that should come out yes with `probability`."""
+        return cls(probability * trials, float(seen), trials, probability * (1 - probability) * trials)
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(
+            self.expected + other.expected,
+            self.seen + other.seen,
+            self.trials + other.trials,
+            self.variance + other.variance,
+        )
+
+    @property
+    def holds(self) -> bool:
+        """Whether what was seen lies within three standard deviations of what is declared."""
+        return abs(self.seen - self.expected) <= 3 * math.sqrt(self.variance) + 1e-9 * max(1.0, abs(self.expected))
 
 
 class ExampleBuilder(ABC):
@@ -79,6 +112,10 @@ class ExampleBuilder(ABC):
         The words that the lens colours: masked, replaced, kept, special, target.
         """
         return [["" for _ in range(int(n))] for n in sample.inputs.lengths]
+
+    def tally(self, sample: Sample) -> dict[str, Tally]:
+        """For the audit: each rate that this builder declares, by name, and what `sample` (one of its own) shows of it."""
+        return {}
 
 
 @dataclass
@@ -138,5 +175,5 @@ class Objective(nn.Module, ABC, Generic[M, R]):
     def measure(self, metrics: dict[str, Metric], output: StepOutput, batch: Batch) -> None:
         """Updates `metrics` with one batch."""
 
-    def after_step(self, model: M, step: int) -> None:  # noqa: B027  (a hook that most objectives have no use for)
+    def after_step(self, model: M, step: int) -> None:
         """Called after every optimizer step: moving averages, schedules of the objective's own."""
