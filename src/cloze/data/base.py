@@ -77,6 +77,10 @@ class Corpus(ABC):
         for part in self.parts(split):
             yield from self.read(part)
 
+    def notes(self) -> list[str]:
+        """What reading has passed over since this was last asked, a line each (malformed lines that were dropped)."""
+        return []
+
     def entropy(self, split: Split) -> float | None:
         """Nats that the whole split costs a reader who knows how it was made (left to right), where that is known."""
         return None
@@ -124,8 +128,12 @@ class TokenizedCorpus:
     folder: Path | None = None
 
     @classmethod
-    def of(cls, documents: Sequence[Sequence[Sequence[int]]], word_starts: Sequence[bool] | None = None,
-           topics: Sequence[int] | None = None) -> TokenizedCorpus:
+    def of(
+        cls,
+        documents: Sequence[Sequence[Sequence[int]]],
+        word_starts: Sequence[bool] | None = None,
+        topics: Sequence[int] | None = None,
+    ) -> TokenizedCorpus:
         """From nested lists (documents > sentences > token ids): for tests and small things."""
         sentences = [sentence for document in documents for sentence in document]
         tokens = np.array([token for sentence in sentences for token in sentence], dtype=np.uint32)
@@ -140,6 +148,14 @@ class TokenizedCorpus:
     def __len__(self) -> int:
         """Number of documents."""
         return len(self.documents) - 1
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """To another process a store travels as the name of its folder, not as its arrays."""
+        if self.folder is None:
+            return super().__reduce__()
+        from cloze.data.store import opened
+
+        return opened, (self.folder,)
 
 
 @dataclass
