@@ -192,7 +192,9 @@ def _trial_build(checked: Checked) -> list[str]:
         if group in ("model", "data"):  # the model waits for a vocabulary, the corpus looks at files
             continue
         try:
-            checked.nodes[group].build()
+            built = checked.nodes[group].build()
+            if group == "hardware":
+                built.resolve(checked.top.batch_size)
         except Refusal as fault:
             found.append(str(fault))
     with torch.device("meta"):

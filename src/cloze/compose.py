@@ -30,6 +30,16 @@ GROUPS = (
 )  # fmt: skip
 
 
+# What other libraries call the same thing.
+OTHER_NAMES = {
+    "lr": "learning_rate", "bs": "batch_size", "max_steps": "steps", "num_train_steps": "steps", "vocab_size": "vocabulary",
+    "hidden_size": "width", "d_model": "width", "num_layers": "layers", "num_hidden_layers": "layers", "depth": "layers",
+    "num_attention_heads": "heads", "intermediate_size": "inner", "d_ff": "inner", "mlm_probability": "mask_ratio",
+    "masking_ratio": "mask_ratio", "mask_rate": "mask_ratio", "max_length": "length", "max_seq_length": "length",
+    "num_epochs": "epochs", "max_epochs": "epochs", "num_workers": "workers", "warmup_steps": "warmup", "output": "output_dir",
+}  # fmt: skip
+
+
 @cache
 def conf_directory() -> Path:
     """`conf/` of the checkout, or the copy that an installed package carries."""
@@ -138,7 +148,7 @@ def _refuse_unknown_choice(override: Override) -> None:
     if override.is_sweep_override():
         raise Refusal(f"{override.input_line} names several choices: add -m to run them all")
     if wanted is None:
-        return
+        raise Refusal(f"{key}=null is not a choice; leave the word out, or take one of: {', '.join(choices(key))}.")
     if not isinstance(wanted, str) or wanted not in choices(key):
         raise Refusal(f"{key}={wanted} is not there{did_you_mean(str(wanted), choices(key))}")
 
@@ -170,9 +180,10 @@ def unknown_key(key: str, config: DictConfig | dict[str, Any]) -> str:
         if parent
         else [p for p in everywhere if "." not in p]
     )
-    leaf = key.rpartition(".")[2]
+    leaf = OTHER_NAMES.get(key.rpartition(".")[2], key.rpartition(".")[2])
     same_leaf = [path for path in everywhere if path.rpartition(".")[2] == leaf]
-    guess = same_leaf[0] if same_leaf else nearest(key, siblings) or nearest(key, everywhere)
+    inside = [path for path in same_leaf if parent and path.startswith(f"{parent}.")]
+    guess = (inside or same_leaf)[0] if same_leaf else nearest(key, siblings) or nearest(key, everywhere)
     if guess is None and (near := nearest(leaf, [p.rpartition(".")[2] for p in everywhere])):
         guess = next(p for p in everywhere if p.rpartition(".")[2] == near)
     meant = f"; did you mean {guess}?" if guess else "."

@@ -22,7 +22,11 @@ OPTIONS = (
 
 def render() -> str:
     """The help page as plain text."""
-    lines = ["A run is a sentence: python train.py GROUP=CHOICE … GROUP.SETTING=VALUE …", "", "Start from one of these:"]
+    lines = [
+        "A run is a sentence: python train.py GROUP=CHOICE … GROUP.SETTING=VALUE …",
+        "",
+        "Start from one of these:",
+    ]
     lines += [f"  {command}\n      {meaning}" for command, meaning in EXAMPLES]
     for group in GROUPS:
         found = choices(group)
@@ -31,7 +35,13 @@ def render() -> str:
         lines += ["", f"{group}="]
         width = min(24, max(len(choice) for choice in found))
         lines += [f"  {choice:<{width}}  {line}" for choice, line in found.items()]
-    lines += ["", "Beside the groups: seed length batch_size validation.every validation.examples init resume output_dir cache_dir name"]
-    lines += ["Instead of training: plan=true (what it costs), show=10 (what the model sees), audit=true (rates, counted)", ""]
+    lines += [
+        "",
+        "Beside the groups: seed length batch_size validation.every validation.examples init resume output_dir cache_dir name",
+    ]
+    lines += [
+        "Instead of training: plan=true (what it costs), show=10 (what the model sees), audit=true (rates, counted)",
+        "",
+    ]
     lines += [f"  {option:<16}{meaning}" for option, meaning in OPTIONS]
     return "\n".join(lines)

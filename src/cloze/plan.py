@@ -6,6 +6,7 @@ floating-point operations counted by torch's own counter, and the run's length m
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from dataclasses import dataclass
@@ -14,9 +15,14 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from rich.table import Table
+
+from cloze.data import keyed
 from cloze.data.module import batch_of
 from cloze.models.base import Batch
 from cloze.prepare import Prepared
+from cloze.training.budget import Budget
+from cloze.training.hardware import Hardware
 
 
 @dataclass(frozen=True)
@@ -60,3 +66,62 @@ def measure(prepared: Prepared, batch: Batch, precision: torch.dtype | None, rep
         step()
         seconds.append(time.perf_counter() - begin)
     return Cost(statistics.median(seconds), counter.get_total_flops(), sum(kept.values()), batch.real_tokens)
+
+
+def plan(prepared: Prepared) -> Table:
+    """The table that `plan=true` prints."""
+    checked = prepared.checked
+    top = checked.top
+    hardware: Hardware = checked.nodes["hardware"].build()
+    machine = hardware.resolve(top.batch_size)
+    budget: Budget = checked.nodes["budget"].build()
+    examples, tokens = len(prepared.train), int(prepared.train.lengths.sum())
+    length = budget.plan(examples, tokens, top.batch_size)
+    precision = torch.bfloat16 if machine.precision == "bf16-mixed" else None
+    cost = measure(prepared, _first_batch(prepared, machine.cut.micro_batch), precision)
+    step_seconds = cost.seconds * machine.cut.parts_per_rank
+    steps = length.steps or max(1, round((length.seconds or 0) / step_seconds))
+    weights = [*prepared.model.parameters(), *prepared.objective.parameters()]
+    count = sum(parameter.numel() for parameter in weights)
+    memory = 16 * count + cost.activations  # float32 weight, gradient and two moments, and what the backward pass needs
+    parts = machine.cut.parts_per_rank * machine.world
+    table = Table(title=checked.name, show_header=False)
+    for name, value in (
+        ("parameters", f"{count:,} ({sum(p.numel() for p in prepared.model.parameters()):,} in the model)"),
+        ("vocabulary", f"{prepared.tokenizer.vocabulary.size:,} tokens"),
+        ("training text", f"{len(prepared.train_text):,} documents, {len(prepared.train_text.tokens):,} tokens"),
+        ("examples", f"{examples:,} of {tokens / examples:.1f} tokens on average (at most {top.length})"),
+        ("a step", f"{top.batch_size} examples in {parts} part(s) on {machine.world} {machine.accelerator} process(es)"),
+        ("steps", f"{steps:,} ({steps * top.batch_size / examples:.2f} epochs)"),
+        ("tokens in all", f"{round(steps * top.batch_size * tokens / examples):,}"),
+        ("FLOPs", f"{cost.flops * parts:.3g} a step, {cost.flops * parts * steps:.3g} in all"),
+        ("memory", f"about {memory / 1e6:,.0f} MB ({cost.activations / 1e6:,.0f} MB of activations), beside the program"),
+        ("precision", machine.precision),
+        ("here", f"{step_seconds * 1e3:,.1f} ms a step on {torch.get_num_threads()} CPU thread(s), without optimizer and validation"),
+        ("time", f"about {steps * step_seconds / 60:,.1f} minutes"),
+    ):  # fmt: skip
+        table.add_row(name, value)
+    if machine.accelerator != "cpu":
+        table.caption = "Measured on the CPU of this machine; the accelerator will be faster."
+    if top.batch_size > 1 and machine.cut.micro_batch == top.batch_size and memory > _free_memory():
+        table.caption = (
+            f"This may not fit: hardware.micro_batch={max(1, machine.cut.micro_batch // 4)} needs less memory."
+        )
+    return table
+
+
+def _first_batch(prepared: Prepared, size: int) -> Batch:
+    """The first examples of the first epoch, longest first as the data module orders them."""
+    seed = prepared.checked.top.seed
+    indices = keyed.permutation(keyed.key(seed, "order", 0), len(prepared.train))[:size]
+    indices = indices[prepared.train.lengths[indices].argsort(kind="stable")[::-1]]
+    sample = prepared.builder.sample(prepared.train, indices, prepared.builder.keys(seed, 0, indices))
+    return batch_of(sample, sample.counts, tuple(int(index) for index in indices), 0, 1)
+
+
+def _free_memory() -> int:
+    """Bytes of main memory that are free now; no limit where the system does not say."""
+    try:
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (ValueError, OSError, AttributeError):
+        return 1 << 62

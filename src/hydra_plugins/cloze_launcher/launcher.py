@@ -9,7 +9,6 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +17,6 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
-
-
-@dataclass
-class ProcessLauncherSettings:
-    """Settings of `hydra/launcher=cloze`."""
-
-    _target_: str = "hydra_plugins.cloze_launcher.launcher.ProcessLauncher"
 
 
 class ProcessLauncher(Launcher):
@@ -50,4 +42,5 @@ class ProcessLauncher(Launcher):
         return returned
 
 
-ConfigStore.instance().store(group="hydra/launcher", name="cloze", node=ProcessLauncherSettings, provider="cloze")
+SETTINGS = {"_target_": "hydra_plugins.cloze_launcher.launcher.ProcessLauncher"}
+ConfigStore.instance().store(group="hydra/launcher", name="cloze", node=SETTINGS, provider="cloze")

@@ -1,0 +1,69 @@
+"""Composition: every shipped file composes and is held against its class; help and --cfg answer without torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cloze.compose import GROUPS, choices, compose, conf_directory, grid
+from cloze.schema import locate, parameters
+
+ROOT = Path(__file__).resolve().parents[1]
+RUNTIME = {"model": ("vocabulary", "length", "pooler"), "objective": ("model", "vocabulary", "length")}
+FILES = [(group, choice) for group in GROUPS for choice in choices(group)]
+
+
+def test_there_are_choices_in_every_group() -> None:
+    assert {group for group, _ in FILES} == set(GROUPS)
+    assert len(FILES) >= 50
+
+
+@pytest.mark.parametrize(("group", "choice"), FILES, ids=lambda x: str(x))
+def test_a_choice_is_described_and_has_every_setting_of_its_class(group: str, choice: str) -> None:
+    assert choices(group)[choice], "the first line of the file is a comment that says what the choice is"
+    if group in ("size", "experiment"):
+        return
+    fitting = {"model": "clm" if choice == "gpt2" else "span_corruption" if choice == "t5" else "mlm"}
+    words = [f"{group}={choice}"] + ([f"objective={fitting['model']}"] if group == "model" else [])
+    node = dict(compose(words).config[group])
+    built = locate(node.pop("_target_"), group)
+    halves = [built, built.Examples] if group == "objective" else [built]  # type: ignore[attr-defined]
+    accepted = {name for half in halves for name in parameters(half, RUNTIME.get(group, ()))}
+    assert set(node) == accepted
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"], ["--cfg", "job", "--resolve", "model=bert"]])
+def test_help_and_cfg_do_not_import_torch(words: list[str]) -> None:
+    program = (
+        "import sys; sys.argv = ['train.py', *sys.argv[1:]]\n"
+        "from cloze import cli\n"
+        "try: cli.train()\n"
+        "except SystemExit as end: assert not end.code, end.code\n"
+        "assert 'torch' not in sys.modules and 'pytorch_lightning' not in sys.modules\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "bert" in done.stdout
+
+
+def test_a_grid_is_the_product_of_its_words() -> None:
+    jobs = grid(["model=bert,roberta", "seed=range(1,4)", "objective.judge=[nsp,sop]"])
+    assert len(jobs) == 6
+    assert jobs[0] == ["model=bert", "seed=1", "objective.judge=[nsp,sop]"]
+    assert jobs[-1] == ["model=roberta", "seed=3", "objective.judge=[nsp,sop]"]
+
+
+def test_no_two_settings_files_of_a_group_share_a_name() -> None:
+    for group in GROUPS:
+        assert (conf_directory() / group).is_dir()
+
+
+def test_an_installed_package_carries_the_configs() -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    assert 'conf = "cloze/conf"' in text
+    assert 'sweeps = "cloze/sweeps"' in text

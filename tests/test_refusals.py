@@ -1,0 +1,126 @@
+"""Wrong commands: one clear message with the nearest right word, exit code 2, no traceback, nothing left behind."""
+
+from __future__ import annotations
+
+import gzip
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from cloze import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture
+def refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """Runs a command in an empty folder; returns what it said, having checked how it ended."""
+    monkeypatch.chdir(tmp_path)
+    before = {path for path in tmp_path.rglob("*")}
+
+    def run(*words: str) -> str:
+        code = cli._guarded(cli._train, [*words])
+        heard = capsys.readouterr()
+        assert code == 2, heard.err or heard.out
+        assert heard.err.startswith("error: ")
+        assert "Traceback" not in heard.err + heard.out
+        left = {path for path in tmp_path.rglob("*")} - before
+        assert not [path for path in left if path.is_file() and "cache" not in path.parts], left
+        return heard.err
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("model=brt", ["model=brt is not there", "did you mean bert?", "roberta"]),
+        ("objective=mlm_nps", ["did you mean mlm_nsp?"]),
+        ("modle=bert", ["modle is not a setting", "did you mean model?"]),
+        ("objective.mask_rato=0.3", ["objective.mask_rato is not a setting", "did you mean objective.mask_ratio?"]),
+        ("mask_ratio=0.3", ["did you mean objective.mask_ratio?"]),
+        ("+objective.mask_rato=0.3", ["did you mean objective.mask_ratio?"]),
+        ("+seeed=3", ["seeed is not a setting", "did you mean seed?"]),
+        ("+size.layerz=3", ["did you mean layers?"]),
+        ("objective.mask_ratio=lots", ["objective.mask_ratio='lots' must be a number"]),
+        ("objective.unit=wrd", ["objective.unit=wrd", "did you mean"]),
+        ("objective.mask_ratio=1.7", ["objective.mask_ratio=1.7", "1"]),
+        ("objective.mask_ratio=0", ["objective.mask_ratio=0"]),
+        ("objective.mask_ratio=nan", ["objective.mask_ratio=nan"]),
+        ("model.heads=3", ["model.heads=3", "width"]),
+        ("model.dropout=often", ["model.dropout='often' must be a number"]),
+        ("model.layers=2.5", ["model.layers=2.5 must be a whole number"]),
+        ("batch_size=0", ["batch_size=0 must be at least 1"]),
+        ("seed=-1", ["seed=-1"]),
+        ("length=2", ["length=2"]),
+        ("length=4096", ["length=4096", "model.positions"]),
+        ("budget.steps=0", ["budget.steps=0"]),
+        ("optimizer.learning_rate=-1", ["optimizer.learning_rate=-1"]),
+        ("optimizer.lr=0.1", ["did you mean optimizer.learning_rate?"]),
+        ("lr=0.1", ["did you mean optimizer.learning_rate?"]),
+        ("hardware.devices=64", ["64"]),
+        ("model=gpt2 objective=mlm", ["sees both sides", "model=albert|bert", "objective=clm"]),
+        ("model=bert objective=clm", ["sees only what stands before", "gpt2"]),
+        ("objective=mlm_sop objective.format=full_sentences", ["format"]),
+        ("data=text", ["data.path"]),
+        ("data=text data.path=nowhere.txt", ["nowhere.txt"]),
+        ("init=nowhere", ["nowhere"]),
+        ("resume=nowhere", ["nowhere"]),
+        ("resume=auto", ["output_dir"]),
+        ("init=nowhere size=base", ["size=… has no effect with init"]),
+        ("model._target_=os.system", ["model._target_=os.system", "trusted"]),
+        ("+tracking.api_key=abc", ["secret"]),
+        ("bert", ["'bert' is not a setting"]),
+        ("--modle", ["--modle is not an option"]),
+        ("seed=1,2", ["-m"]),
+        ("hydra.run.dir=x", ["output_dir"]),
+        ("-m seed=1,2 objective=mlm,clm", ["2 of 4 jobs cannot be; nothing was started"]),
+        ("sweeps=mask_rate", ["did you mean mask_ratio?"]),
+    ],
+)
+def test_a_wrong_word_is_named_with_the_nearest_right_one(
+    refuse: Callable[..., str], words: str, expected: list[str]
+) -> None:
+    said = refuse(*words.split())
+    for piece in expected:
+        assert piece in said, said
+
+
+def test_all_faults_are_told_at_once(refuse: Callable[..., str]) -> None:
+    said = refuse("objective.mask_ratio=lots", "+model.widht=3", "batch_size=many")
+    assert said.count("error: ") >= 3, said
+
+
+@pytest.mark.parametrize(
+    ("content", "words", "expected"),
+    [
+        (b"", "", ["empty"]),
+        (b" \n\n \n", "", ["corpus"]),
+        (bytes(range(256)) * 40, "", ["corpus.txt"]),
+        ("Grüße aus Köln.\n".encode("latin-1"), "", ["corpus.txt", "utf-8"]),
+        (gzip.compress(b"A text. Another.\n"), "", ["corpus.txt"]),
+        (b"One document. It is alone.\n", "objective=mlm_nsp", ["document"]),
+        (b"One sentence.\n\nAnother one.\n\nA third.\n" * 20, "objective=mlm_sop", ["sentence"]),
+        (b"A small text. It has two sentences.\n\nAnd one more. With two.\n" * 3, "batch_size=500", ["500"]),
+    ],
+    ids=["empty", "blank", "binary", "latin-1", "gzip", "one-document", "one-sentence", "too-small"],
+)
+def test_a_corpus_that_cannot_serve(
+    refuse: Callable[..., str], tmp_path: Path, content: bytes, words: str, expected: list[str]
+) -> None:
+    (tmp_path / "corpus.txt").write_bytes(content)
+    said = refuse("data=text", "data.path=corpus.txt", "tokenizer.vocabulary=200", *words.split())
+    for piece in expected:
+        assert piece.lower() in said.lower(), said
+
+
+def test_the_process_itself_ends_with_code_2_and_no_traceback(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), "model=brt"], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: model=brt is not there")
+    assert "Traceback" not in done.stderr
