@@ -1,0 +1,201 @@
+"""From examples to batches: which examples a step has, how it is cut into micro-batches, and their tensors.
+
+Everything is a function of the micro-batch's number. Example i of epoch e is corrupted with a key of (seed, e, i) alone; the order
+of epoch e is a permutation of (seed, e); step k has the batch k of it, over all ranks and parts. So the batches are the same for any
+number of ranks, parts and workers, and the only state to restore is one integer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from cloze.data import keyed
+from cloze.data.base import Packed, Sample
+from cloze.errors import Refusal
+from cloze.models.base import Batch, Sequences
+from cloze.models.layout import Layout, Pattern
+from cloze.objectives.base import ExampleBuilder, Examples
+
+
+def batch_of(
+    sample: Sample,
+    step_counts: dict[str, int] | None = None,
+    indices: Sequence[int] = (),
+    step: int = 0,
+    parts: int = 1,
+) -> Batch:
+    """A sample's arrays as the tensors that a model reads.
+
+    `step_counts` are the targets of the whole step that this is a part of; None says that it is the whole step.
+    """
+    pattern: Pattern = "causal" if sample.causal else "bidirectional"
+    prefix = None
+    if sample.prefix is not None:
+        pattern, prefix = "prefix", sample.prefix.tolist()
+    return Batch(
+        inputs=_sequences(sample.inputs, pattern, prefix),
+        targets={name: tensor_of(array) for name, array in sample.targets.items()},
+        counts=sample.counts,
+        step_counts=sample.counts if step_counts is None else step_counts,
+        decoder=None if sample.decoder is None else _sequences(sample.decoder, "causal", None),
+        indices=tuple(int(index) for index in indices),
+        step=step,
+        parts=parts,
+        extra=sample.extra,
+    )
+
+
+def _sequences(packed: Packed, pattern: Pattern, prefix: list[int] | None) -> Sequences:
+    lengths = np.asarray(packed.lengths)
+    positions = packed.positions
+    if positions is None:
+        ends = np.cumsum(lengths)
+        positions = np.arange(len(packed.tokens)) - np.repeat(ends - lengths, lengths)
+    return Sequences(
+        tokens=tensor_of(packed.tokens),
+        layout=Layout(lengths.tolist(), pattern, prefix),
+        positions=tensor_of(positions),
+        segments=None if packed.segments is None else tensor_of(packed.segments),
+    )
+
+
+def tensor_of(array: NDArray[Any]) -> Tensor:
+    """The array's memory as a tensor, integers as int64 (a copy where it is of another type or not to be written to)."""
+    if array.dtype.kind in "iu" and array.dtype != np.int64:
+        array = array.astype(np.int64)
+    array = np.ascontiguousarray(array)
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
+class TrainingBatches(Dataset[Batch]):
+    """The micro-batches of one rank, by their number: micro-batch i is part i % parts_per_rank of step i // parts_per_rank.
+
+    The step's batch of `batch_size` examples is sorted by length, longest first, and dealt in turn to `world * parts_per_rank` parts,
+    so that parts have nearly the same number of tokens and each is sorted. An epoch's last, incomplete batch is left out.
+    Raises Refusal where there are fewer examples than a batch holds, or fewer in a batch than there are parts.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        builder: ExampleBuilder,
+        *,
+        batch_size: int,
+        seed: int,
+        parts_per_rank: int = 1,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        self.parts = world * parts_per_rank
+        if len(examples) < batch_size:
+            raise Refusal(
+                f"batch_size={batch_size} is more than the {len(examples)} training examples that this corpus gives; "
+                f"at most batch_size={len(examples)}, or more text, or a smaller length="
+            )
+        if batch_size < self.parts:
+            raise Refusal(
+                f"batch_size={batch_size} cannot be cut into {self.parts} parts ({world} processes with {parts_per_rank} each)"
+            )
+        self.examples = examples
+        self.builder = builder
+        self.batch_size = batch_size
+        self.seed = seed
+        self.parts_per_rank = parts_per_rank
+        self.rank = rank
+        self.world = world
+        self.steps_per_epoch = len(examples) // batch_size
+        self._order: tuple[int, NDArray[np.int64]] | None = None  # the epoch last asked for, and its order
+        self._counts: tuple[int, dict[str, int]] | None = None  # the step last asked for, and its counts
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_order": None, "_counts": None}  # cheap to make again, dear to send
+
+    def epoch(self, step: int) -> int:
+        """The epoch that a step belongs to."""
+        return step // self.steps_per_epoch
+
+    def indices(self, step: int) -> NDArray[np.int64]:
+        """(batch_size,): the examples of a step, over all ranks and parts, longest first."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if self._order is None or self._order[0] != epoch:
+            self._order = epoch, keyed.permutation(keyed.key(self.seed, "order", epoch), len(self.examples))
+        chosen = self._order[1][place * self.batch_size : (place + 1) * self.batch_size]
+        return chosen[np.argsort(-self.examples.lengths[chosen], kind="stable")]
+
+    def __getitem__(self, number: int) -> Batch:
+        step, micro = divmod(int(number), self.parts_per_rank)
+        epoch = self.epoch(step)
+        whole = self.indices(step)
+        mine = whole[micro * self.world + self.rank :: self.parts]
+        sample = self.builder.sample(self.examples, mine, self.builder.keys(self.seed, epoch, mine))
+        counts = None
+        if self.parts > 1:
+            if self._counts is None or self._counts[0] != step:
+                keys = self.builder.keys(self.seed, epoch, whole)
+                self._counts = step, self.builder.counts(self.examples, whole, keys)
+            counts = self._counts[1]
+        return batch_of(sample, counts, mine.tolist(), step, self.parts)
+
+
+class ValidationBatches(Dataset[Batch]):
+    """The validation batches of one rank: every example once over all ranks, the same corruption in every run whatever its seed.
+
+    Examples lie in batches of similar length, longest first; rank r has the batches r, r + world, … With `limit` only so many
+    examples are scored, the same ones in every run.
+    """
+
+    def __init__(
+        self,
+        examples: Examples,
+        builder: ExampleBuilder,
+        *,
+        batch_size: int,
+        rank: int = 0,
+        world: int = 1,
+        limit: int | None = None,
+    ) -> None:
+        if len(examples) == 0:
+            raise Refusal("the validation split gives no example; give more text, or a smaller length=")
+        self.examples = examples
+        self.builder = builder.judge()
+        self.batch_size = batch_size
+        chosen = np.arange(len(examples))
+        if limit is not None and limit < len(examples):
+            chosen = np.sort(keyed.permutation(keyed.key("validation", "choice"), len(examples))[:limit])
+        self._chosen = chosen[np.argsort(-examples.lengths[chosen], kind="stable")]
+        self._batches = range(rank, -(-len(chosen) // batch_size), world)
+
+    @property
+    def scored(self) -> int:
+        """How many examples all ranks together score."""
+        return len(self._chosen)
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __getitem__(self, number: int) -> Batch:
+        start = self._batches[number] * self.batch_size
+        mine = self._chosen[start : start + self.batch_size]
+        sample = self.builder.sample(self.examples, mine, keyed.keys(keyed.key("validation"), mine))
+        return batch_of(sample, indices=mine.tolist())
+
+
+class Position(Sampler[int]):
+    """The numbers start() … end - 1; `start` is asked when iteration begins, so that it can be the trainer's own counter."""
+
+    def __init__(self, start: Callable[[], int], end: int) -> None:
+        self.start = start
+        self.end = end
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.start(), self.end))
+
+    def __len__(self) -> int:
+        return max(0, self.end - self.start())
