@@ -264,10 +264,10 @@ class T5(EncoderDecoder, Portable):
         return TiedHead(self.width**-0.5)
 
     def forward(self, batch: Batch, every_layer: bool = False) -> HiddenStates:
-        if batch.decoder is None:
-            raise ValueError("a T5 batch needs `decoder`: what the decoder has read so far")
         inputs, outputs = batch.inputs, batch.decoder
         encoded = self.encoder(self.word(inputs.tokens), inputs.layout)
+        if outputs is None:  # the encoder alone, for its vectors
+            return HiddenStates(encoded[-1], encoded if every_layer else [], encoder=encoded[-1])
         # a decoder reads from left to right whatever the layout's maker said
         layout = (
             outputs.layout if outputs.layout.pattern != "bidirectional" else Layout(outputs.layout.lengths, "causal")
