@@ -1,9 +1,8 @@
 """How a trained model lies on disk: the `model/` directory of a run, what `init=` and `cloze.load` read.
 
-    model.safetensors   keys "model.*" and "objective.*"; its metadata holds the format's version and the digest of
-    the weights config.json         {"cloze": version, "format": 1, "model": {"_target_": …, settings}, "objective":
-    {…}, "vocabulary": size,
-                        "length": tokens, "pooler": bool}
+    model.safetensors   keys "model.*" and "objective.*"; its metadata holds the format's version and the weights' digest
+    config.json         {"cloze": version, "format": 1, "model": {"_target_": …, settings}, "objective": {…},
+                        "vocabulary": size, "length": tokens}
     tokenizer files     as the tokenizer saves itself
 
 Nothing here builds a model or runs anything that a file says: reading gives tensors, numbers and words.
@@ -106,8 +105,8 @@ def write_json(path: Path, content: Any) -> None:
 def save_model(folder: Path, state: Mapping[str, Tensor], config: Mapping[str, Any]) -> str:
     """Writes weights and description; returns `weights_sha256(state)`. The tokenizer is saved beside them by its owner.
 
-    `state` has the keys "model.*" and "objective.*". `config` holds "model", "objective", "vocabulary", "length" and
-    "pooler"; the versions are added here. config.json is written last: a directory with one is complete.
+    `state` has the keys "model.*" and "objective.*". `config` holds "model", "objective", "vocabulary" and
+    "length"; the versions are added here. config.json is written last: a directory with one is complete.
     """
     folder.mkdir(parents=True, exist_ok=True)
     digest = weights_sha256(state)
