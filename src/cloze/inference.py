@@ -1,8 +1,8 @@
 """What a trained model says: fills blanks, goes on with a text, writes what sentinels stand for.
 
-These functions take a model and an objective as they are (any device, training or not) and leave them so; they draw on
-no global randomness, so calling them while training changes nothing. `objective` is anything with the token head as
-`.head`. A text's special tokens ("[MASK]", "<extra_id_0>") are recognised where the text writes them.
+These functions take a model and its head as they are (any device, training or not) and leave them so; they draw on no
+global randomness, so calling them while training changes nothing. A text's special tokens ("[MASK]", "<extra_id_0>")
+are recognised where the text writes them.
 """
 
 from __future__ import annotations
@@ -32,12 +32,6 @@ class Speller(Protocol):
     def encode(self, text: str, special: bool = False) -> list[int]: ...
     def decode(self, ids: Sequence[int], skip_special: bool = True) -> str: ...
     def token(self, id: int) -> str: ...
-
-
-class HasHead(Protocol):
-    """An objective that owns a token head."""
-
-    head: TokenHead
 
 
 @dataclass(frozen=True)
@@ -88,10 +82,10 @@ def _batch(inputs: Sequences, decoder: Sequences | None, model: Backbone) -> Bat
     return Batch(inputs, {}, {}, {}, decoder).to(device_of(model))
 
 
-def _logits(model: Backbone, objective: HasHead, batch: Batch, at: Tensor) -> Tensor:
+def _logits(model: Backbone, head: TokenHead, batch: Batch, at: Tensor) -> Tensor:
     """(M, V) logits at rows `at` (M,) of the hidden states, in 32 bits."""
     states = model(batch).last
-    logits: Tensor = objective.head(states[at.to(states.device)], model.word_embedding).float()
+    logits: Tensor = head(states[at.to(states.device)], model.word_embedding).float()
     return logits
 
 
@@ -104,7 +98,7 @@ def enclose(ids: list[int], vocabulary: Vocabulary, length: int | None = None) -
 
 
 def fill_blanks(
-    model: Bidirectional, objective: HasHead, tokenizer: Speller, texts: Sequence[str], k: int = 5
+    model: Bidirectional, head: TokenHead, tokenizer: Speller, texts: Sequence[str], k: int = 5
 ) -> list[Filled]:
     """Each `[MASK]` of each text with its k best fillings; blanks of one text are filled independently of each other.
 
@@ -124,8 +118,8 @@ def fill_blanks(
         rows.append(row)
     batch = _batch(flat(rows), None, model)
     at = torch.nonzero(batch.inputs.tokens == mask).squeeze(1)
-    with judging(model, objective):
-        probabilities, choices = _best(_logits(model, objective, batch, at), vocabulary, k)
+    with judging(model, head):
+        probabilities, choices = _best(_logits(model, head, batch, at), vocabulary, k)
     guesses = iter(zip(probabilities, choices, strict=True))
     filled = []
     for row in rows:
@@ -151,7 +145,7 @@ def _best(logits: Tensor, vocabulary: Vocabulary, k: int) -> tuple[list[list[flo
 
 def continue_text(
     model: Causal,
-    objective: HasHead,
+    head: TokenHead,
     tokenizer: Speller,
     texts: Sequence[str],
     tokens: int = 30,
@@ -169,13 +163,13 @@ def continue_text(
     end = tokenizer.vocabulary["eos"]
     # training puts the end-of-text token before every document
     rows = [[end, *tokenizer.encode(text, special=True)] for text in texts]
-    written = _generate(model, objective, rows, None, tokens, end, temperature, top_k, top_p, seed)
+    written = _generate(model, head, rows, None, tokens, end, temperature, top_k, top_p, seed)
     return [tokenizer.decode(row) for row in written]
 
 
 def fill_spans(
     model: EncoderDecoder,
-    objective: HasHead,
+    head: TokenHead,
     tokenizer: Speller,
     texts: Sequence[str],
     tokens: int = 60,
@@ -201,7 +195,7 @@ def fill_spans(
             raise Refusal(f"{text!r} has no blank: write <extra_id_0> where a span is to be filled in")
         rows.append([*row, vocabulary["eos"]])
     starts = [[vocabulary["pad"]] for _ in rows]
-    written = _generate(model, objective, starts, rows, tokens, vocabulary["eos"], temperature, top_k, top_p, seed)
+    written = _generate(model, head, starts, rows, tokens, vocabulary["eos"], temperature, top_k, top_p, seed)
     return [tokenizer.decode(_fill(row, said, numbers)) for row, said in zip(rows, written, strict=True)]
 
 
@@ -219,7 +213,7 @@ def _fill(row: Sequence[int], said: Sequence[int], sentinels: dict[int, int]) ->
 
 def _generate(
     model: Backbone,
-    objective: HasHead,
+    head: TokenHead,
     starts: list[list[int]],
     inputs: list[list[int]] | None,
     tokens: int,
@@ -238,7 +232,7 @@ def _generate(
     rows = [list(row) for row in starts]
     open_rows = list(range(len(rows)))
     generator = torch.Generator().manual_seed(seed)
-    with judging(model, objective):
+    with judging(model, head):
         for _ in range(tokens):
             open_rows = [i for i in open_rows if most is None or len(rows[i]) < most]
             if not open_rows:
@@ -249,7 +243,7 @@ def _generate(
             else:
                 batch = _batch(flat([inputs[i] for i in open_rows]), written, model)
             lasts = torch.tensor(written.layout.offsets[1:]) - 1
-            logits = _logits(model, objective, batch, lasts).cpu()
+            logits = _logits(model, head, batch, lasts).cpu()
             chosen = _choose(logits, temperature, top_k, top_p, generator)
             for i, token in zip(open_rows, chosen, strict=True):
                 rows[i].append(token)
@@ -285,16 +279,17 @@ def samples(
     `limit` sequences, `k` guesses a blank, `context` tokens of text on either side of a blank (twice as many before a
     continuation). Objectives without a token head give an empty table.
     """
-    if not isinstance(getattr(objective, "head", None), TokenHead):
+    head = getattr(objective, "head", None)
+    if not isinstance(head, TokenHead):
         return Samples((), ())
-    with judging(model, objective):
+    with judging(model, head):
         if isinstance(model, Bidirectional):
-            return _filled_samples(model, objective, tokenizer, batch, limit, k, context)
-        return _written_samples(model, objective, tokenizer, batch, limit, context)
+            return _filled_samples(model, head, tokenizer, batch, limit, k, context)
+        return _written_samples(model, head, tokenizer, batch, limit, context)
 
 
 def _filled_samples(
-    model: Bidirectional, objective: Any, tokenizer: Speller, batch: Batch, limit: int, k: int, context: int
+    model: Bidirectional, head: TokenHead, tokenizer: Speller, batch: Batch, limit: int, k: int, context: int
 ) -> Samples:
     columns = ("text", "was", "guesses")
     if "at" not in batch.targets or "mask" not in tokenizer.vocabulary.special:
@@ -312,7 +307,7 @@ def _filled_samples(
         return Samples(columns, ())
     chosen = dict(list(chosen.items())[:limit])
     at = torch.tensor([place for place, _ in chosen.values()])
-    probabilities, choices = _best(_logits(model, objective, batch, at), tokenizer.vocabulary, k)
+    probabilities, choices = _best(_logits(model, head, batch, at), tokenizer.vocabulary, k)
     rows = []
     for (sequence, (place, was)), shares, guesses in zip(chosen.items(), probabilities, choices, strict=True):
         before = tokens[max(offsets[sequence], place - context) : place]
@@ -330,7 +325,7 @@ def _words(ids: list[int], tokenizer: Speller) -> str:
 
 
 def _written_samples(
-    model: Backbone, objective: Any, tokenizer: Speller, batch: Batch, limit: int, context: int
+    model: Backbone, head: TokenHead, tokenizer: Speller, batch: Batch, limit: int, context: int
 ) -> Samples:
     """The model goes on after the first half of a sequence, or writes the target of one."""
     inputs, vocabulary = batch.inputs, tokenizer.vocabulary
@@ -340,7 +335,7 @@ def _written_samples(
         targets = _rows(batch.targets["tokens"], batch.decoder.layout.lengths)[:limit]
         starts = [[vocabulary["pad"]] for _ in rows]
         most = max(len(target) for target in targets)
-        said = _generate(model, objective, starts, rows, most, vocabulary["eos"], 0.0, 0, 1.0, 0)
+        said = _generate(model, head, starts, rows, most, vocabulary["eos"], 0.0, 0, 1.0, 0)
         columns = ("text", "was", "written")
         shown = [(rows[i], targets[i], said[i]) for i in range(len(rows))]
         return Samples(
@@ -351,9 +346,7 @@ def _written_samples(
             ),
         )
     halves = [(row[: max(1, len(row) // 2)], row[max(1, len(row) // 2) :]) for row in rows]
-    said = _generate(
-        model, objective, [half for half, _ in halves], None, 2 * context, vocabulary["eos"], 0.0, 0, 1.0, 0
-    )
+    said = _generate(model, head, [half for half, _ in halves], None, 2 * context, vocabulary["eos"], 0.0, 0, 1.0, 0)
     return Samples(
         ("text", "was", "written"),
         tuple(

@@ -1,0 +1,331 @@
+"""Trained models for use: in a notebook (`cloze.load`), as a start (`init=`), for other libraries (`cloze export`).
+
+A source is a run of ours (its directory or its model/ directory), a Hugging Face directory, or a name on the Hugging
+Face hub. From none of them is code ever run: classes are looked up below `cloze.` only, weights are read from safetensors
+or with `weights_only=True`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import inspect
+import pkgutil
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor
+
+from cloze import inference, models
+from cloze.errors import Refusal, did_you_mean
+from cloze.models import checkpoints, storage
+from cloze.models.base import Backbone, Batch, Bidirectional, Causal, EncoderDecoder, TokenHead
+from cloze.models.conversion import Portable
+from cloze.models.padding import from_padded, real_places, to_padded
+from cloze.schema import Node, faults, locate
+
+if TYPE_CHECKING:
+    from cloze.data.tokenizers import Tokenizer
+
+RUNTIME = ("vocabulary", "length", "pooler")
+
+
+@dataclass(frozen=True)
+class Initial:
+    """What a run may start from.
+
+    `settings` {"model": {"_target_": …, its settings}}; `weights` with the keys "model.*" and "objective.*", in 32 bits
+    on the CPU; the tokenizer, whose vocabulary is as large as the embedding; the longest sequence it was made for.
+    """
+
+    settings: dict[str, Any]
+    weights: dict[str, Tensor]
+    tokenizer: Tokenizer
+    length: int
+
+
+@dataclass
+class Pretrained:
+    """A model with its tokenizer, ready for use; `head` is its token head, None where the checkpoint had none.
+
+    `length` is the longest sequence that `encode` makes: what the run was trained with, or the position table's size.
+    """
+
+    model: Backbone
+    tokenizer: Tokenizer
+    head: TokenHead | None
+    length: int
+
+    def to(self, device: torch.device | str) -> Pretrained:
+        """The same on another device."""
+        self.model.to(device)
+        if self.head is not None:
+            self.head.to(device)
+        return self
+
+    def hidden_states(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+    ) -> Tensor:
+        """States of the last layer: (B, L) ids in, (B, L, width) out, zeros where `attention_mask` is 0.
+
+        An encoder-decoder gives the decoder's states where there are `decoder_input_ids`, else the encoder's. Positions
+        count from each sequence's first real token, so padding may stand on either side.
+        Raises ValueError where the tensors do not fit each other or the model.
+        """
+        for name, ids in (("input_ids", input_ids), ("decoder_input_ids", decoder_input_ids)):
+            size = self.model.word_embedding.shape[0]
+            if ids is not None and ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < size:
+                raise ValueError(f"{name} must lie in 0 … {size - 1}, the model's vocabulary")
+        pattern = "causal" if isinstance(self.model, Causal) else "bidirectional"
+        inputs = from_padded(input_ids, attention_mask, token_type_ids, pattern)  # type: ignore[arg-type]
+        real, decoder = real_places(input_ids, attention_mask), None
+        if decoder_input_ids is not None:
+            if not isinstance(self.model, EncoderDecoder):
+                raise ValueError(f"decoder_input_ids: a {type(self.model).__name__} has no decoder")
+            decoder = from_padded(decoder_input_ids, pattern="causal")
+            real = real_places(decoder_input_ids, None)
+        with inference.judging(self.model):
+            batch = Batch(inputs, {}, {}, {}, decoder).to(inference.device_of(self.model))
+            states = self.model(batch).last
+        return to_padded(states, real.to(states.device))
+
+    def encode(self, texts: str | Sequence[str], pairs: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Padded tensors for `hidden_states(**…)`: `input_ids`, `attention_mask` and, for encoders, `token_type_ids`.
+
+        Special tokens stand where the model expects them; `pairs` are second texts, for encoders. What is longer than
+        `length` is cut off at the end (of the longer one of two).
+        """
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        if pairs is not None and (not isinstance(self.model, Bidirectional) or len(pairs) != len(texts)):
+            raise ValueError("pairs: as many as texts, and for encoders only")
+        rows, kinds = [], []
+        for number, text in enumerate(texts):
+            row, kind = self._enclosed(text, None if pairs is None else pairs[number])
+            rows.append(row)
+            kinds.append(kind)
+        device, longest = inference.device_of(self.model), max(map(len, rows), default=0)
+        pad = self.tokenizer.vocabulary.special.get("pad", 0)
+        tensors = {
+            "input_ids": [row + [pad] * (longest - len(row)) for row in rows],
+            "attention_mask": [[1] * len(row) + [0] * (longest - len(row)) for row in rows],
+        }
+        if isinstance(self.model, Bidirectional):
+            tensors["token_type_ids"] = [kind + [0] * (longest - len(kind)) for kind in kinds]
+        return {name: torch.tensor(table, dtype=torch.int64, device=device) for name, table in tensors.items()}
+
+    def _enclosed(self, text: str, second: str | None) -> tuple[list[int], list[int]]:
+        """Ids with the special tokens around them, and the segment of each."""
+        vocabulary = self.tokenizer.vocabulary
+        first = self.tokenizer.encode(text, special=True)
+        if isinstance(self.model, EncoderDecoder):
+            return [*first[: self.length - 1], vocabulary["eos"]], []
+        if isinstance(self.model, Causal):
+            return first[: self.length] or [vocabulary["eos"]], []
+        if second is None:
+            row = inference.enclose(first, vocabulary, self.length)
+            return row, [0] * len(row)
+        other = self.tokenizer.encode(second, special=True)
+        before = [vocabulary["cls"]] if "cls" in vocabulary.special else []
+        between = [vocabulary["sep"]] if "sep" in vocabulary.special else []
+        while len(before) + len(first) + len(other) + 2 * len(between) > self.length:
+            (first if len(first) >= len(other) else other).pop()
+        head, tail = [*before, *first, *between], [*other, *between]
+        return head + tail, [0] * len(head) + [1] * len(tail)
+
+    def predict(self, texts: str | Sequence[str], **settings: Any) -> list[inference.Filled] | list[str]:
+        """What the model says of each text.
+
+        An encoder fills each [MASK] and returns `Filled`s with its guesses (`k=` of them); a causal model returns how it
+        goes on, an encoder-decoder the text with its sentinels (<extra_id_0> or [MASK]) replaced; the last two take
+        `tokens=`, `temperature=`, `top_k=`, `top_p=` and `seed=` (greedy by default). See cloze.inference.
+        """
+        if self.head is None:
+            raise Refusal("this checkpoint has no token head, so it cannot predict tokens; it gives hidden states only")
+        texts = [texts] if isinstance(texts, str) else list(texts)
+        model: Any = self.model
+        if isinstance(model, Bidirectional):
+            return inference.fill_blanks(model, self.head, self.tokenizer, texts, **settings)
+        if isinstance(model, Causal):
+            return inference.continue_text(model, self.head, self.tokenizer, texts, **settings)
+        return inference.fill_spans(model, self.head, self.tokenizer, texts, **settings)
+
+
+def load(source: str | Path, device: torch.device | str = "cpu", trusted: Sequence[str] = ()) -> Pretrained:
+    """A trained model with its tokenizer, from a run of ours, a Hugging Face directory or a name on the hub.
+
+    `trusted` names packages of your own whose model classes may be built. Raises Refusal where the source cannot be
+    read, saying what it is and what was expected.
+    """
+    initial = initialise(source, trusted)
+    node = dict(initial.settings["model"])
+    model = _built(_family(node.pop("_target_"), trusted), node, initial)
+    model.load_state_dict(_part(initial.weights, "model."))
+    head, given = model.token_head(), _part(initial.weights, "objective.head.")
+    has_head = given.keys() >= head.state_dict().keys()
+    if has_head:
+        head.load_state_dict({name: given[name] for name in head.state_dict()})
+    loaded = Pretrained(model.eval(), initial.tokenizer, head.eval() if has_head else None, initial.length)
+    return loaded.to(device)
+
+
+def initialise(source: str | Path, trusted: Sequence[str] = ()) -> Initial:
+    """Settings, weights and tokenizer of a run of ours, a Hugging Face directory or a name on the hub.
+
+    Raises Refusal, one message, where the source is missing, damaged, newer than this Cloze or of an unknown kind, or
+    where its parts do not fit each other.
+    """
+    folder = checkpoints.located(str(source))
+    config = storage.read_json(folder / storage.CONFIG)
+    initial = _from_run(folder, trusted) if "cloze" in config else _from_transformers(folder, config)
+    _refuse_unfit(folder, initial, trusted)
+    return initial
+
+
+def export(run: str | Path, directory: str | Path) -> None:
+    """Writes a Hugging Face directory that transformers' Auto classes load, to the same outputs.
+
+    `directory` must not exist or be empty. Raises Refusal where the run cannot be read or its family is not one that
+    transformers has.
+    """
+    directory = Path(directory)
+    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        raise Refusal(f"{directory} exists already; name a directory that does not, or an empty one")
+    stored = storage.read_model(Path(run))
+    initial = _from_run(stored.folder, (), stored)
+    node = dict(initial.settings["model"])
+    family = _family(node.pop("_target_"), ())
+    if not issubclass(family, Portable):
+        known = ", ".join(sorted(families()))
+        raise Refusal(f"{run}: transformers has no model like {family.__name__}; exported can be: {known}")
+    tokenizer = initial.tokenizer
+    complete = {**_defaults(family), **node}
+    config, weights = family.to_transformers(complete, initial.weights, tokenizer.vocabulary)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        tokenizer.save(directory, initial.length)
+        storage.write_tensors(directory / storage.WEIGHTS, weights, {"format": "pt"})
+        storage.write_json(directory / storage.CONFIG, {**config, "dtype": "float32"})
+    except OSError as error:
+        raise Refusal(f"{directory} cannot be written: {error.strerror or error}") from None
+
+
+@cache
+def families() -> dict[str, type[Portable]]:
+    """The families that Hugging Face knows too, by its `model_type`: every one that a file of cloze.models defines."""
+    found: dict[str, type[Portable]] = {}
+    for module in pkgutil.iter_modules(models.__path__):
+        loaded = importlib.import_module(f"{models.__name__}.{module.name}")
+        for _, kind in inspect.getmembers(loaded, inspect.isclass):
+            if issubclass(kind, Portable) and issubclass(kind, Backbone) and kind.__module__ == loaded.__name__:
+                found[kind.model_type] = kind
+    return found
+
+
+def _from_run(folder: Path, trusted: Sequence[str], stored: storage.Stored | None = None) -> Initial:
+    from cloze.data.tokenizers import Tokenizer
+
+    stored = stored or storage.read_model(folder)
+    node = dict(stored.config["model"])
+    family = _family(node.get("_target_"), trusted)
+    if wrong := faults([family], {k: v for k, v in node.items() if k != "_target_"}, "model", RUNTIME):
+        raise Refusal(f"{folder / storage.CONFIG} does not fit {family.__name__}: {wrong[0]}")
+    tokenizer = _as_large(Tokenizer.load(folder), int(stored.config["vocabulary"]), folder)
+    return Initial({"model": node}, stored.weights, tokenizer, int(stored.config["length"]))
+
+
+def _from_transformers(folder: Path, config: Mapping[str, Any]) -> Initial:
+    from cloze.data.tokenizers import Tokenizer
+
+    known = families()
+    model_type = config.get("model_type")
+    if model_type not in known:
+        hint = did_you_mean(str(model_type), known)
+        raise Refusal(
+            f"{folder / storage.CONFIG} describes a model of type {model_type!r}, which Cloze does not read{hint}"
+        )
+    family = known[model_type]
+    weights = {name: _in_32_bits(tensor) for name, tensor in checkpoints.read_weights(folder).items()}
+    try:
+        settings, ours = family.from_transformers(config, weights)
+    except Refusal as refusal:
+        raise Refusal(f"{folder}: {refusal}") from None
+    except (KeyError, TypeError, ValueError) as error:
+        raise Refusal(f"{folder / storage.CONFIG} is not a whole description of a {model_type}: {error!r}") from None
+    target = f"{family.__module__}.{family.__qualname__}"
+    embedding = config.get("vocab_size")
+    if not isinstance(embedding, int):
+        raise Refusal(f"{folder / storage.CONFIG} has vocab_size={embedding!r}; expected a whole number")
+    tokenizer = _as_large(Tokenizer.load(folder), embedding, folder)
+    return Initial({"model": {"_target_": target, **settings}}, ours, tokenizer, int(settings.get("positions", 512)))
+
+
+def _in_32_bits(tensor: Tensor) -> Tensor:
+    """Published weights are often stored in 16 bits; what is trained on has 32."""
+    return tensor.float() if tensor.is_floating_point() else tensor
+
+
+def _as_large(tokenizer: Tokenizer, size: int, folder: Path) -> Tokenizer:
+    """The tokenizer with a vocabulary as large as the embedding, whose last rows may be padding that no text uses."""
+    vocabulary = tokenizer.vocabulary
+    if vocabulary.size > size:
+        raise Refusal(
+            f"{folder}: the tokenizer has {vocabulary.size:,} tokens, the model's embedding {size:,} rows; "
+            "they do not belong together"
+        )
+    tokenizer.vocabulary = dataclasses.replace(vocabulary, size=size)
+    return tokenizer
+
+
+def _family(target: object, trusted: Sequence[str]) -> type[Backbone]:
+    found = locate(target, "model", trusted)
+    if not issubclass(found, Backbone):
+        raise Refusal(f"model._target_={target} is not a model")
+    return found
+
+
+def _defaults(family: type) -> dict[str, Any]:
+    """Settings that a class has by itself: a description written before one was added lacks it."""
+    parameters = inspect.signature(family).parameters.values()
+    return {p.name: p.default for p in parameters if p.default is not p.empty}
+
+
+def _built(family: type[Backbone], settings: dict[str, Any], initial: Initial) -> Backbone:
+    pooler = any(name.startswith("model.pooler.") for name in initial.weights)
+    runtime = {"vocabulary": initial.tokenizer.vocabulary.size, "length": initial.length, "pooler": pooler}
+    return cast(Backbone, Node("model", family, settings).build(**runtime))
+
+
+def _part(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+
+
+def _refuse_unfit(folder: Path, initial: Initial, trusted: Sequence[str]) -> None:
+    """Compares the weights with what the description would build (nothing is allocated), before anybody relies on them."""
+    node = dict(initial.settings["model"])
+    with torch.device("meta"):
+        expected = _built(_family(node.pop("_target_"), trusted), node, initial).state_dict()
+    given = _part(initial.weights, "model.")
+    differing = [
+        f"{name} is {tuple(given[name].shape)}, expected {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in given and given[name].shape != tensor.shape
+    ]
+    differing += [f"{name} is missing" for name in expected if name not in given]
+    differing += [f"{name} is not part of such a model" for name in given if name not in expected]
+    if differing:
+        more = f" (and {len(differing) - 3} more)" if len(differing) > 3 else ""
+        raise Refusal(
+            f"{folder}: the weights are not those of the model that {storage.CONFIG} describes: "
+            f"{'; '.join(differing[:3])}{more}"
+        )
+    if broken := [name for name, tensor in given.items() if re.search(r"float", str(tensor.dtype)) is None]:
+        raise Refusal(f"{folder}: {broken[0]} holds {given[broken[0]].dtype}; expected floating-point weights")
