@@ -54,7 +54,7 @@ class Selection:
     """Which tokens were selected.
 
     at      (M,) their places in the flat arrays, in rising order
-    leaders (M,) the place of the first token of the span that each belongs to (itself, where the unit is no span)
+    leaders (M,) the place of the first token of the n-gram or span that each belongs to (itself, for the other units)
     drawn   (K,) the lengths in words that were drawn for n-grams and spans, empty for the other units
     left    (B,) how many of a sequence's number could not be had: no word that is still free is that short
     """
@@ -310,17 +310,19 @@ def corrupt(
     mask: float,
     random: float,
     replacements: int | NDArray[np.int64],
+    together: bool = False,
 ) -> tuple[NDArray[np.int64], NDArray[np.int8]]:
     """Puts [MASK], a random token or the token itself in the place of the selected ones.
 
     `mask` and `random` are the shares of the first two. `replacements` is what random tokens are drawn from: the size of the
-    vocabulary (all of it, as BERT does) or the ids themselves. The tokens of a span share their fate (SpanBERT).
+    vocabulary (all of it, as BERT does) or the ids themselves. With `together` the tokens of a span share their fate (SpanBERT).
 
     Returns (a copy of `tokens` with the changes, (M,) MASKED | REPLACED | KEPT).
     """
     sequences = np.searchsorted(np.cumsum(lengths), selection.at, side="right")
     starts = beginnings(lengths)[sequences]
-    fate = keyed.uniform(keyed.stream(keys, "replace")[sequences], selection.leaders - starts)
+    drawn_at = selection.leaders if together else selection.at
+    fate = keyed.uniform(keyed.stream(keys, "replace")[sequences], drawn_at - starts)
     actions = np.where(fate < mask, MASKED, np.where(fate < mask + random, REPLACED, KEPT)).astype(np.int8)
     changed = tokens.copy()
     changed[selection.at[actions == MASKED]] = mask_token

@@ -226,6 +226,7 @@ class MaskedExamples(ExampleBuilder):
             self.mask,
             self.random,
             self.vocabulary.size if self.random_tokens == "vocabulary" else self._ordinary,
+            together=self.unit == "span",
         )
         targets: dict[str, NDArray[Any]] = {"at": selection.at, "tokens": hidden}
         counts = {"mlm": len(hidden)}

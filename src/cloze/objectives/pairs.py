@@ -38,6 +38,9 @@ def choose(keys: keyed.Keys, name: str, high: NDArray[np.int64] | int) -> Places
     return keyed.integers(keyed.stream(keys, name), np.zeros(1, np.int64), high)
 
 
+TRIES = 8  # how often another document is drawn where the one drawn is too short for the partner that is wanted
+
+
 @dataclass(frozen=True)
 class Pairs:
     """B pairs as ranges of a corpus's tokens, in the order in which the model reads them.
@@ -62,9 +65,9 @@ class PairSampler:
 
     `google` does what the published code of BERT and ALBERT does where that is not what the papers say: a chunk of one sentence
     becomes a negative with a random partner (for sop too, whose negatives are then no longer all swaps), the partner's document is
-    drawn with equal chances whatever its size, and the partner is as long as room is left, whatever it stands in for. With `paper` a
-    chunk has two sentences or more, the partner begins at a sentence drawn from those of all other documents, and it has as many
-    sentences as the text that it stands in for, so that a pair's length says nothing about its label.
+    drawn with equal chances whatever its size, and the partner is as long as room is left. With `paper` a chunk has two sentences or
+    more, the partner begins at a sentence drawn from those of all other documents, and it is as long as the text that it stands in for
+    would be, so that a pair's length says nothing about its label.
     """
 
     def __init__(
@@ -145,9 +148,8 @@ class PairSampler:
             labels = ((chance(keys, "label") < 0.5) | alone).astype(np.int64)
             elsewhere = (labels == 1) & (alone | (self.pair == "nsp"))
             if elsewhere.any():
-                other, start, stop = self._partners(
-                    corpus, document, first, middle, last, target, keys, which=np.flatnonzero(elsewhere)
-                )
+                which = (array[elsewhere] for array in (document, first, middle, last, target, keys))
+                other, start, stop = self._partners(corpus, *which)
                 begin, end = begin.copy(), end.copy()
                 begin[elsewhere], end[elsewhere], documents[elsewhere, 1] = start, stop, other
         starts = np.stack([sentences[first], sentences[begin]], axis=1)
@@ -197,39 +199,63 @@ class PairSampler:
         last: Places,
         target: Places,
         keys: keyed.Keys,
-        which: Places,
     ) -> tuple[Places, Places, Places]:
-        """Sentences of another document for the examples `which`: (document, first sentence, behind the last)."""
+        """Sentences of another document in the place of `middle` … `last`: (document, first sentence, behind the last)."""
         sentences, documents = corpus.sentences, corpus.documents
-        keys = keys[which]
-        document, first, middle, last, target = (x[which] for x in (document, first, middle, last, target))
+        number = np.maximum(last - middle, 1)
+        wanted = target - (sentences[middle] - sentences[first])
+        # a run that reached its target is to reach it with the partner too; one that its document cut short has a partner of as many
+        # sentences
+        by_tokens = sentences[last] - sentences[first] >= target
+        if self.sentences:
+            by_tokens = np.zeros(len(by_tokens), bool)
+        if self.rules == "google":
+            by_tokens = np.ones(len(by_tokens), bool)
+        other, start = self._another(corpus, document, middle, keys)
+        if self.rules == "paper" and self.negatives != "position_matched":
+            for attempt in range(1, TRIES):
+                begin, latest = documents[other], self._latest(corpus, other, number, wanted, by_tokens)
+                short = np.flatnonzero(latest < begin)
+                if not len(short):
+                    break
+                again = keyed.stream(keys[short], f"try {attempt}")
+                other[short], start[short] = self._another(corpus, document[short], middle[short], again)
+            latest = self._latest(corpus, other, number, wanted, by_tokens)
+            start = np.maximum(np.minimum(start, latest), documents[other])
+        stop = np.where(by_tokens, np.searchsorted(sentences, sentences[start] + wanted, side="left"), start + number)
+        return other, start, np.clip(stop, start + 1, documents[other + 1])
+
+    @staticmethod
+    def _latest(
+        corpus: TokenizedCorpus, document: Places, number: Places, wanted: Places, by_tokens: NDArray[np.bool_]
+    ) -> Places:
+        """The last sentence from which `number` sentences, or `wanted` tokens, reach to the document's end or less far."""
+        end = corpus.documents[document + 1]
+        last = np.searchsorted(corpus.sentences, corpus.sentences[end] - np.maximum(wanted, 1), side="right") - 1
+        latest: Places = np.where(by_tokens, last, end - number)
+        return latest
+
+    def _another(
+        self, corpus: TokenizedCorpus, document: Places, middle: Places, keys: keyed.Keys
+    ) -> tuple[Places, Places]:
+        """Another document for each of `document`, and a sentence of it: (document, sentence)."""
+        documents = corpus.documents
         own, own_end = documents[document], documents[document + 1]
-        if self.negatives == "same_topic":
-            other = self._same_topic(corpus, document, keys)
-            start = documents[other] + choose(keys, "start", documents[other + 1] - documents[other])
-        elif self.negatives == "position_matched" or self.rules == "google":
-            other = choose(keys, "document", len(corpus) - 1)
-            other += other >= document
-            size = documents[other + 1] - documents[other]
-            if self.negatives == "position_matched":
-                # as far into its document as the text that it stands in for is into its own
-                place = (middle - own + 0.5) / (own_end - own)
-                start = documents[other] + np.minimum((np.minimum(place, 1.0) * size).astype(np.int64), size - 1)
-            else:
-                start = documents[other] + choose(keys, "start", size)
-        else:
+        if self.negatives == "random" and self.rules == "paper":
             start = choose(keys, "start", int(documents[-1]) - (own_end - own))
             start += np.where(start >= own, own_end - own, 0)
-            other = np.searchsorted(documents, start, side="right") - 1
-        begin, end = documents[other], documents[other + 1]
-        if self.rules == "google":
-            left = target - (sentences[middle] - sentences[first])
-            stop = np.searchsorted(sentences, sentences[start] + left, side="left")
-            return other, start, np.clip(stop, start + 1, end)
-        number = np.maximum(last - middle, 1)
-        if self.negatives != "position_matched":
-            start = np.maximum(np.minimum(start, end - number), begin)
-        return other, start, np.minimum(start + number, end)
+            return np.searchsorted(documents, start, side="right") - 1, start
+        if self.negatives == "same_topic":
+            other = self._same_topic(corpus, document, keys)
+        else:
+            other = choose(keys, "document", len(corpus) - 1)
+            other += other >= document
+        size = documents[other + 1] - documents[other]
+        if self.negatives == "position_matched":
+            # as far into its document as the text that it stands in for is into its own
+            place = (np.minimum(middle, own_end - 1) - own + 0.5) / (own_end - own)
+            return other, documents[other] + (place * size).astype(np.int64)
+        return other, documents[other] + choose(keys, "start", size)
 
     def _same_topic(self, corpus: TokenizedCorpus, document: Places, keys: keyed.Keys) -> Places:
         """For each document another one of its topic."""
