@@ -27,7 +27,9 @@ from cloze.errors import Refusal, RunFailure
 FORMAT = 1  # of run.json and metrics.jsonl
 Status = Literal["running", "done", "failed", "preempted"]
 
-FOLDER_VARIABLE = "CLOZE_RUN_FOLDER"  # the folder that rank 0 made: Lightning's launcher replays the command line in every rank
+FOLDER_VARIABLE = (
+    "CLOZE_RUN_FOLDER"  # the folder that rank 0 made: Lightning's launcher replays the command line in every rank
+)
 RESUME_VARIABLE = "CLOZE_RUN_RESUMED"
 
 _held: set[Path] = set()  # a lock of the operating system does not stop a second run within the same process
@@ -53,7 +55,9 @@ class RunFolder:
     # --- taking a folder -------------------------------------------------------------------------------------------------
 
     @classmethod
-    def take(cls, output_dir: str | Path | None, resume: str | None, name: str, root: str | Path = "outputs") -> RunFolder:
+    def take(
+        cls, output_dir: str | Path | None, resume: str | None, name: str, root: str | Path = "outputs"
+    ) -> RunFolder:
         """The folder that `output_dir` and `resume` ask for, made where it is not there yet.
 
         Neither given: outputs/<date>/<time>-<name>, made exclusively, so that two runs that start in the same second get two.
@@ -63,7 +67,9 @@ class RunFolder:
         if is_follower():
             joined = os.environ.get(FOLDER_VARIABLE) or output_dir or (resume if resume != "auto" else None)
             if joined is None:
-                raise Refusal("output_dir is missing: ranks that SLURM or torchrun starts must all be told the run's folder")
+                raise Refusal(
+                    "output_dir is missing: ranks that SLURM or torchrun starts must all be told the run's folder"
+                )
             asked = os.environ.get(RESUME_VARIABLE) == "1" if FOLDER_VARIABLE in os.environ else resume is not None
             return cls(Path(joined).absolute(), asked, follower=True)
         if resume == "auto":
@@ -111,7 +117,9 @@ class RunFolder:
         self.lock()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.unlock()
 
     def lock(self) -> None:

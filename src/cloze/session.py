@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import datetime
+import json
+import os
+import socket
+import traceback
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cloze.folder import RunFolder
+from cloze.errors import Preempted, Refusal, RunFailure
+from cloze.folder import RunFolder, provenance
+from cloze.training import checkpoints
 
 if TYPE_CHECKING:
+    from pytorch_lightning import Trainer
+    from pytorch_lightning.loggers import Logger
+
     from cloze.data.base import Vocabulary
+    from cloze.data.module import DataModule
     from cloze.models.base import Backbone
     from cloze.objectives.base import ExampleBuilder, Examples, Objective
-    from cloze.tracking.base import Tracking
+    from cloze.tracking.base import TrackedRun, Tracking
     from cloze.training.budget import Budget
     from cloze.training.checkpoints import Checkpointing
     from cloze.training.hardware import Hardware
+    from cloze.training.module import PretrainingModule
     from cloze.training.optimizers import OptimizerSettings
     from cloze.training.schedules import Schedule
+    from cloze.training.voice import Voice
 
 
 @dataclass(frozen=True)
@@ -61,6 +75,7 @@ class Parts:
     batch_size: int
     validation_every: int = 250
     validation_examples: int | None = 512
+    log_every: int = 10  # optimizer steps between two points of metrics.jsonl
     config: dict[str, Any] = field(default_factory=dict)
     config_text: str = ""
     identity: dict[str, Any] = field(default_factory=dict)
@@ -75,4 +90,336 @@ def train(parts: Parts, folder: RunFolder) -> dict[str, Any]:
     Raises Refusal (the folder or the checkpoint cannot be used, the run to go on with is another one), RunFailure (the loss is not
     a number, the disk is full) or Preempted (a signal; a checkpoint has been saved). In each case run.json says so.
     """
-    raise NotImplementedError
+    from cloze.training.voice import Voice
+
+    voice = Voice(folder)
+    with folder, voice.only():
+        return _Session(parts, folder, voice).run()
+
+
+class _Session:
+    def __init__(self, parts: Parts, folder: RunFolder, voice: Voice) -> None:
+        self.parts, self.folder, self.voice = parts, folder, voice
+        self.resolved = parts.hardware.resolve(parts.batch_size)
+        lengths = parts.train.lengths
+        self.plan = parts.budget.plan(len(lengths), float(lengths.sum()), parts.batch_size)
+        self.data: DataModule
+        self.columns: tuple[str, ...] = ()
+        self.rows: tuple[tuple[str, ...], ...] = ()
+
+    # --- the whole -----------------------------------------------------------------------------------------------------------
+
+    def run(self) -> dict[str, Any]:
+        """Everything, in order."""
+        folder, before = self.folder, self.folder.facts()
+        checkpoint = self._checkpoint_to_resume(before)
+        if checkpoint is not None and self._is_over(before):
+            self.voice.say(f"{folder.path} has trained its {before['steps']:,} steps already")
+            return before
+        if not folder.follower:
+            self._begin(before, checkpoint)
+        try:
+            facts = self._fit(checkpoint)
+        except BaseException as fault:
+            self._record_end(fault)
+            raise
+        return facts
+
+    def _fit(self, checkpoint: Path | None) -> dict[str, Any]:
+        from pytorch_lightning import Trainer
+
+        from cloze.data.module import DataModule
+        from cloze.models.storage import save_model
+        from cloze.tracking.local import LocalLogger
+        from cloze.training.callbacks.conductor import Conductor, Rhythm, micro_batches_done
+        from cloze.training.callbacks.display import Display
+        from cloze.training.checkpoint_io import SafeCheckpointIO
+        from cloze.training.hardware import lightning_settings
+        from cloze.training.module import module_for
+        from cloze.training.signals import AtOnce, Signals
+
+        parts, folder, resolved, plan = self.parts, self.folder, self.resolved, self.plan
+        module = module_for(
+            parts.model, parts.objective, optimizer=parts.optimizer, schedule=parts.schedule, plan=plan, seed=parts.seed,
+            fused=resolved.precision != "16-mixed",
+        )  # fmt: skip
+        module.tokenizer = parts.tokenizer
+        loggers = [] if folder.follower else [LocalLogger(folder), *parts.tracking.loggers(self._tracked(module))]
+        settings = lightning_settings(parts.hardware, resolved)
+        with Signals() as signals:
+            conductor = Conductor(
+                folder, plan, Rhythm(parts.validation_every, parts.log_every), parts.checkpoint, signals,
+                resolved.cut.parts_per_rank, {"identity": json.dumps(parts.identity, default=str, sort_keys=True)},
+                self._sampler(loggers),
+            )  # fmt: skip
+            references = {"unigram": parts.facts.unigram_entropy, "floor": parts.facts.entropy_floor}
+            display = Display(
+                conductor, plan, self.voice, {name: value for name, value in references.items() if value is not None}
+            )
+            trainer = Trainer(
+                **{**settings, "plugins": [*settings.get("plugins", []), SafeCheckpointIO()]}, logger=loggers,
+                callbacks=[conductor, display], max_epochs=1, max_steps=-1, num_sanity_val_steps=0, log_every_n_steps=0,
+                val_check_interval=2**40, check_val_every_n_epoch=None, use_distributed_sampler=False,
+                enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
+                default_root_dir=str(folder.path),
+            )  # fmt: skip
+            cut = resolved.cut
+            self.data = DataModule(
+                parts.train, parts.validation, parts.builder, batch_size=parts.batch_size, parts_per_rank=cut.parts_per_rank,
+                rank=trainer.global_rank, world=cut.world, workers=resolved.workers, seed=parts.seed,
+                start=lambda: micro_batches_done(trainer),
+                steps=plan.steps or 2**31, validation_examples=parts.validation_examples,
+            )  # fmt: skip
+            self.data.allow_zero_length_dataloader_with_multiple_devices = True
+            self._take_threads(module)
+            if parts.hardware.compile:
+                parts.model.compile(dynamic=True)
+            try:
+                trainer.fit(module, datamodule=self.data, ckpt_path=checkpoint, weights_only=True)
+            except AtOnce as stop:
+                raise Preempted(
+                    stop.number, f"{stop}; the newest checkpoint is what resume=auto goes on from"
+                ) from None
+            finally:
+                display.close()
+                _end_ranks(trainer, failed=trainer.state.status.value != "finished")
+        if folder.follower:
+            return {}
+        progress = conductor.progress
+        parts.save_tokenizer(folder.model)
+        digest = save_model(folder.model, conductor.weights, parts.description)
+        facts = folder.record(
+            "done", reason=None, steps=progress.step, tokens=progress.tokens, seconds=round(progress.seconds, 3),
+            metrics=progress.metrics, best={"step": progress.best_step, "value": progress.best_value},
+            weights_sha256=digest, ended=_now(),
+        )  # fmt: skip
+        self._say_the_end(facts)
+        return facts
+
+    # --- before --------------------------------------------------------------------------------------------------------------
+
+    def _checkpoint_to_resume(self, before: dict[str, Any]) -> Path | None:
+        """The newest valid checkpoint of the run to go on with. Raises Refusal where that was another run."""
+        if not self.folder.resumed:
+            return None
+        _refuse_another_run(
+            before.get("identity") or {}, _plain(self.parts.identity), self.parts.may_differ, self.folder.path
+        )
+        path, faults = checkpoints.newest_valid(self.folder.checkpoints)
+        for fault in faults:
+            self.voice.warn(fault)
+        if path is None:
+            self.voice.say(f"{self.folder.path} has no checkpoint yet: it begins at step 0")
+            return None
+        done = checkpoints.step_of(path)
+        if self.plan.steps is not None and done > self.plan.steps:
+            raise Refusal(
+                f"{self.folder.path} has done {done:,} steps already; this budget ends at {self.plan.steps:,}"
+            )
+        self.voice.say(f"goes on from {path}")
+        return path
+
+    def _is_over(self, before: dict[str, Any]) -> bool:
+        """Whether the run is done, for this budget too, and its model is there."""
+        from cloze.models.storage import CONFIG
+
+        done = before.get("status") == "done" and (self.folder.model / CONFIG).exists()
+        return done and (self.plan.steps is None or before.get("steps", 0) >= self.plan.steps)
+
+    def _begin(self, before: dict[str, Any], checkpoint: Path | None) -> None:
+        """The folder's first files, and whether it can take what is to come."""
+        parts, folder = self.parts, self.folder
+        size = _checkpoint_size(parts)
+        folder.probe(size)
+        checkpoints.sweep(folder.checkpoints)
+        if checkpoint is None:
+            folder.rewind({})
+        folder.write("config.yaml", parts.config_text)
+        attempt = {
+            "began": _now(), "host": socket.gethostname(), "process": os.getpid(),
+            "from_step": 0 if checkpoint is None else checkpoints.step_of(checkpoint),
+        }  # fmt: skip
+        cut = self.resolved.cut
+        folder.record(
+            "running", reason=None, name=parts.name, model=type(parts.model).__name__,
+            objective=type(parts.objective).__name__, began=before.get("began") or attempt["began"],
+            attempts=[*before.get("attempts", []), attempt],
+            parameters={"model": _count(parts.model), "objective": _count(parts.objective)},
+            data={"announcement": parts.facts.announcement, "unigram_entropy": parts.facts.unigram_entropy,
+                  "entropy_floor": parts.facts.entropy_floor, "train_examples": len(parts.train),
+                  "validation_examples": len(parts.validation)},
+            budget={"steps": self.plan.steps, "seconds": self.plan.seconds},
+            hardware={"accelerator": self.resolved.accelerator, "world": cut.world, "strategy": self.resolved.strategy,
+                      "precision": self.resolved.precision, "micro_batch": cut.micro_batch,
+                      "parts_per_rank": cut.parts_per_rank, "workers": self.resolved.workers},
+            identity=_plain(parts.identity), provenance={**provenance(), **parts.provenance},
+        )  # fmt: skip
+        total = _count(parts.model) + _count(parts.objective)
+        self.voice.say(f"run folder: {_short(folder.path)}")
+        self.voice.say(
+            f"{type(parts.model).__name__}{type(parts.objective).__name__}: {total:,} parameters · {len(parts.train):,} examples · "
+            f"batches of {parts.batch_size} · {self._budget_in_words()} · {self.resolved.accelerator} × {cut.world}, "
+            f"{self.resolved.precision}"
+        )
+
+    def _budget_in_words(self) -> str:
+        return f"{self.plan.steps:,} steps" if self.plan.steps else f"{(self.plan.seconds or 0) / 60:g} minutes"
+
+    def _tracked(self, module: PretrainingModule) -> TrackedRun:
+        from cloze.tracking.base import TrackedRun, group_of
+
+        parts = self.parts
+        return TrackedRun(
+            name=parts.name, folder=self.folder.path, config=parts.config, group=group_of(parts.name, parts.identity),
+            tags=(type(module).__name__, *parts.name.split("-")),
+        )  # fmt: skip
+
+    def _take_threads(self, module: PretrainingModule) -> None:
+        """CPU threads: said, or asked for by the environment, or measured."""
+        import torch
+
+        from cloze.training import threads
+
+        asked = self.parts.hardware.threads
+        chosen = asked if isinstance(asked, int) else threads.chosen_outside()
+        if chosen is None and self.resolved.accelerator == "cpu" and self.resolved.world == 1:
+            batch = self.data.training[0]
+            precision = self.resolved.precision
+
+            def step() -> None:
+                with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
+                    loss = module.training_step(batch, 0)
+                loss.backward()  # type: ignore[no-untyped-call]
+
+            shape = {
+                key: value for key, value in self.parts.identity.items() if key.startswith(("model.", "objective."))
+            }
+            key = json.dumps(
+                [shape, batch.size, max(batch.inputs.layout.lengths), precision], default=str, sort_keys=True
+            )
+            chosen, sentence = threads.calibrate(step, key, self.parts.cache)
+            module.zero_grad(set_to_none=True)
+            module.tally = type(module.tally)()
+            self.voice.say(sentence)
+        elif chosen is None and self.resolved.accelerator == "cpu":
+            from cloze.training.hardware import cores
+
+            chosen = max(1, cores() // self.resolved.devices)
+        if chosen is not None:
+            torch.set_num_threads(chosen)
+            self.folder.record(hardware={**self.folder.facts().get("hardware", {}), "threads": chosen})
+
+    def _sampler(self, loggers: Sequence[Logger]) -> Callable[[PretrainingModule, int], None] | None:
+        """What writes decoded samples at every validation; None where the model is in pieces."""
+        if self.folder.follower or self.resolved.strategy == "fsdp":
+            return None
+
+        def sample(module: PretrainingModule, step: int) -> None:
+            from cloze.inference import samples
+
+            table = samples(
+                self.parts.model, self.parts.objective, self.parts.tokenizer, self.data.validation[0].to(module.device)
+            )
+            if not table.rows:
+                return
+            self.columns, self.rows = table.columns, table.rows
+            self.folder.append(
+                "samples.txt", f"step {step}\n" + "".join("\t".join(row) + "\n" for row in table.rows) + "\n"
+            )
+            for logger in loggers:
+                if (log_samples := getattr(logger, "log_samples", None)) is not None:
+                    log_samples(table.columns, table.rows, step)
+
+        return sample
+
+    # --- after ---------------------------------------------------------------------------------------------------------------
+
+    def _record_end(self, fault: BaseException) -> None:
+        """run.json and log.txt say how it ended. What a user cannot mend becomes a RunFailure of one line."""
+        folder = self.folder
+        stopped = isinstance(fault, Preempted | KeyboardInterrupt)
+        reason = str(fault).strip() or type(fault).__name__
+        if folder.follower:
+            if isinstance(fault, Preempted):
+                fault.exit_code = 0  # so that the launcher does not kill rank 0 before it has written this down
+            return
+        with contextlib.suppress(RunFailure):
+            folder.record("preempted" if stopped else "failed", reason=reason, ended=_now())
+        if not isinstance(fault, Preempted | Refusal):
+            folder.note("".join(traceback.format_exception(fault)))
+        if isinstance(fault, Exception) and not isinstance(fault, Preempted | Refusal | RunFailure):
+            first = reason.splitlines()[0]
+            raise RunFailure(f"{type(fault).__name__}: {first} (the traceback is in {folder.log})") from fault
+
+    def _say_the_end(self, facts: dict[str, Any]) -> None:
+        metrics, known = facts["metrics"], self.parts.facts
+        beside = [
+            f"{name} {value:.3f}"
+            for name, value in (("unigram entropy", known.unigram_entropy), ("entropy floor", known.entropy_floor))
+            if value is not None
+        ]
+        if "val/loss" in metrics:
+            self.voice.say(f"validation loss {metrics['val/loss']:.3f}" + (f" ({', '.join(beside)})" if beside else ""))
+        if self.rows:
+            from rich.console import Console
+            from rich.table import Table
+
+            table = Table(*self.columns)
+            for row in self.rows:
+                table.add_row(*row)
+            Console(markup=False).print(table)
+        self.voice.say(f"done: {facts['steps']:,} steps in {facts['seconds']:.0f} s · {_short(self.folder.path)}")
+
+
+def _refuse_another_run(before: dict[str, Any], now: dict[str, Any], may_differ: Sequence[str], path: Path) -> None:
+    differing = [
+        f"{key} ({before.get(key, 'not set')} there, {now.get(key, 'not set')} here)"
+        for key in sorted({*before, *now})
+        if before.get(key, _ABSENT) != now.get(key, _ABSENT) and key not in may_differ
+    ]
+    if differing:
+        raise Refusal(f"{path} is another run than this one: {', '.join(differing)}")
+
+
+_ABSENT = object()
+
+
+def _end_ranks(trainer: Trainer, failed: bool) -> None:
+    """Waits for the processes that this one launched, and ends those that do not end."""
+    import subprocess
+
+    import torch.distributed as dist
+
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+    for process in getattr(trainer.strategy.launcher, "procs", None) or []:
+        try:
+            process.wait(timeout=3 if failed else 60)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _checkpoint_size(parts: Parts) -> int:
+    """Bytes, near enough: weights and two moments, in 32 bits."""
+    return 12 * (_count(parts.model) + _count(parts.objective)) + 100_000
+
+
+def _count(module: Any) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def _plain(content: dict[str, Any]) -> dict[str, Any]:
+    """As it will be when read back from JSON."""
+    plain: dict[str, Any] = json.loads(json.dumps(content, default=str))
+    return plain
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _short(path: Path) -> str:
+    with contextlib.suppress(ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)

@@ -1,0 +1,116 @@
+"""Lightning's WandbLogger behind a guard: after its first failure it is silent, and training never waits for it for long."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pytorch_lightning.loggers import WandbLogger
+
+from cloze.tracking.base import TrackedRun
+
+if TYPE_CHECKING:
+    from cloze.tracking.wandb import Wandb
+
+T = TypeVar("T")
+log = logging.getLogger("cloze")
+
+
+class GuardedWandbLogger(WandbLogger):
+    """A W&B run in `<run folder>/wandb`."""
+
+    def __init__(self, run: TrackedRun, settings: Wandb, online: bool) -> None:
+        self._settings, self._run_facts, self._failed = settings, run, False
+        import wandb
+
+        quiet = wandb.Settings(
+            silent=True, console="off", disable_git=True, disable_code=True, init_timeout=settings.timeout,
+            login_timeout=settings.timeout, finish_timeout=3 * settings.timeout, finish_timeout_raises=False,
+            x_disable_stats=not online, x_disable_meta=True,
+        )  # fmt: skip
+        super().__init__(
+            name=run.folder.name, save_dir=str(run.folder), id=run.identifier, project=settings.project,
+            entity=settings.entity, group=settings.group or run.group, job_type=run.kind,
+            tags=[*run.tags, *(settings.tags or [])], config=dict(run.config), settings=quiet,
+            mode="online" if online else "offline",
+        )  # fmt: skip
+
+    @property
+    def experiment(self) -> Any:
+        """The W&B run; where it cannot be had, an object that takes everything and does nothing."""
+        if self._experiment is None and not self._failed:
+            with _files_below(str(self._run_facts.folder / "wandb")):
+                self._guard("begin", lambda: WandbLogger.experiment.fget(self))  # type: ignore[attr-defined]
+        return _Nothing() if self._failed or self._experiment is None else self._experiment
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Sends one point."""
+        if not self._failed:
+            self._guard("take a point", lambda: WandbLogger.log_metrics(self, metrics, step), waiting=False)
+
+    def log_samples(self, columns: Sequence[str], rows: Sequence[Sequence[str]], step: int) -> None:
+        """Sends decoded samples as a table."""
+        if not self._failed:
+            table = [list(row) for row in rows]
+            self._guard(
+                "take samples", lambda: self.log_table("samples", list(columns), table, step=step), waiting=False
+            )
+
+    def finalize(self, status: str) -> None:
+        """Ends the W&B run, so that another can begin in this process."""
+        if self._experiment is not None and not self._failed:
+            code = 0 if status == "success" else 1
+            experiment: Any = self._experiment
+            self._guard("finish", lambda: experiment.finish(exit_code=code))
+            self._experiment, self._failed = None, True
+
+    def _guard(self, what: str, call: Callable[[], T], waiting: bool = True) -> T | None:
+        try:
+            return _within(3 * self._settings.timeout, call) if waiting else call()
+        except Exception as fault:
+            self._failed = True
+            first = (str(fault).splitlines() or [type(fault).__name__])[0]
+            log.warning(f"W&B could not {what} and is left out from here on ({first}); metrics.jsonl has every point")
+            return None
+
+
+class _Nothing:
+    def __getattr__(self, name: str) -> Any:
+        return lambda *arguments, **named: None
+
+
+def _within(seconds: float, call: Callable[[], T]) -> T:
+    """What `call` returns. Raises what it raises, and TimeoutError where it takes longer; it is then left behind."""
+    results: list[T] = []
+    faults: list[BaseException] = []
+
+    def attempt() -> None:
+        try:
+            results.append(call())
+        except BaseException as fault:
+            faults.append(fault)
+
+    thread = threading.Thread(target=attempt, daemon=True, name="tracking")
+    thread.start()
+    thread.join(seconds)
+    if faults:
+        raise faults[0]
+    if not results:
+        raise TimeoutError(f"no answer within {seconds:.0f} s")
+    return results[0]
+
+
+@contextlib.contextmanager
+def _files_below(folder: str) -> Iterator[None]:
+    """W&B's caches go below the run folder too, where the user has not said otherwise."""
+    names = [name for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_CONFIG_DIR") if name not in os.environ]
+    os.environ.update(dict.fromkeys(names, folder))
+    try:
+        yield
+    finally:
+        for name in names:
+            os.environ.pop(name, None)

@@ -1,0 +1,264 @@
+"""The LightningModules: one small base, one kind a role. `model.*` and `objective.*` are all that their state has."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from pytorch_lightning import LightningModule
+from torch import Tensor, nn
+
+from cloze.data import keyed
+from cloze.errors import RunFailure
+from cloze.models.base import Backbone, Batch, Bidirectional, Causal, EncoderDecoder
+from cloze.objectives.base import Objective, StepOutput
+from cloze.training.budget import Plan
+from cloze.training.optimizers import OptimizerSettings
+from cloze.training.ranks import gather
+from cloze.training.schedules import Schedule
+
+
+@dataclass
+class Tally:
+    """Sums since the last logged point, on the device: reading them is what costs, not adding."""
+
+    totals: dict[str, Tensor] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)
+
+    def add(self, output: StepOutput) -> None:
+        """One micro-batch's terms."""
+        for name, term in output.terms.items():
+            total = term.total.detach()
+            self.totals[name] = self.totals[name] + total if name in self.totals else total
+            self.counts[name] = self.counts.get(name, 0) + term.count
+            self.weights[name] = term.weight
+
+    def means(self) -> dict[str, float]:
+        """Each term's mean over its targets, and "loss", their weighted sum."""
+        terms = {name: float(total) / max(self.counts[name], 1) for name, total in self.totals.items()}
+        loss = sum(self.weights[name] * mean for name, mean in terms.items())
+        return {"loss": loss, **({f"loss_{name}": mean for name, mean in terms.items()} if len(terms) > 1 else {})}
+
+    def over_ranks(self) -> Tally:
+        """The sums of all ranks, also where some rank has seen nothing."""
+        together = Tally()
+        for part in gather(
+            {name: (float(total), self.counts[name], self.weights[name]) for name, total in self.totals.items()}
+        ):
+            for name, (total, count, weight) in part.items():
+                together.totals[name] = together.totals.get(name, torch.zeros((), dtype=torch.float64)) + total
+                together.counts[name] = together.counts.get(name, 0) + count
+                together.weights[name] = weight
+        return together
+
+    def state(self) -> dict[str, list[float]]:
+        """Plain, for a checkpoint."""
+        return {name: [float(total), self.counts[name], self.weights[name]] for name, total in self.totals.items()}
+
+    @classmethod
+    def of(cls, state: dict[str, list[float]]) -> Tally:
+        """The opposite of `state`."""
+        return cls(
+            {name: torch.tensor(total, dtype=torch.float64) for name, (total, _, _) in state.items()},
+            {name: int(count) for name, (_, count, _) in state.items()},
+            {name: weight for name, (_, _, weight) in state.items()},
+        )
+
+
+class PretrainingModule(LightningModule):
+    """A model, an objective, and how they are optimised.
+
+    The step's loss is the sum over terms of weight × total / count, the counts being those of the whole step; multiplied by the
+    number of parts, so that Lightning's division by the accumulation and DDP's mean over ranks give exactly the mean over the
+    whole batch, however it is cut.
+    """
+
+    def __init__(
+        self,
+        model: Backbone,
+        objective: Objective[Any, Any],
+        optimizer: OptimizerSettings,
+        schedule: Schedule,
+        plan: Plan,
+        seed: int,
+        fused: bool = True,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.objective = objective
+        self.tally = Tally()
+        self.validated: dict[str, float] = {}  # the last validation's metrics
+        self.gradient_norm: Tensor | None = None  # of the last step, before clipping
+        self.learning_rate = 0.0  # of the last step
+        self._settings, self._schedule, self._plan, self._seed, self._fused = optimizer, schedule, plan, seed, fused
+        self.seconds = 0.0  # on the run's clock, as of the last step: what a budget in minutes goes by
+        self._indices: list[tuple[int, ...]] = []  # of the step's examples, for messages
+        self._overflows = 0
+        self._validation = Tally()
+        self._metrics: dict[str, Any] = {}
+        self.tokenizer: Any = None  # what `predict_step` reads and writes texts with
+
+    # --- training ----------------------------------------------------------------------------------------------------------
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Dropout is a function of (seed, step, rank, micro-batch): what ran before, evaluations too, cannot change it."""
+        micro = batch_idx % self.trainer.accumulate_grad_batches
+        if micro == 0:
+            self._indices.clear()
+        self._indices.append(batch.indices)
+        seed = keyed.key(self._seed, "dropout", batch.step, self.global_rank, micro) >> 1
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.default_generators[self.device.index or 0].manual_seed(seed)
+        elif self.device.type == "mps":
+            torch.mps.manual_seed(seed)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of one micro-batch, scaled so that the step's gradient is that of the mean over the whole batch."""
+        output: StepOutput = self.objective(self.model, batch)
+        self.tally.add(output)
+        return _loss(output, batch)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The optimizer; the learning rate is set at every step, a pure function of it, so that nothing has to be restored."""
+        optimizer = self._settings.build(nn.ModuleDict({"model": self.model, "objective": self.objective}), self._fused)
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+        return optimizer
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Sets the learning rate."""
+        step = self.trainer.global_step
+        factor = self._schedule.factor(step, self._plan.total(step, self.seconds))
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        self.learning_rate = self._settings.learning_rate * factor
+
+    def configure_gradient_clipping(self, optimizer: torch.optim.Optimizer, *_: Any, **__: Any) -> None:
+        """Measures the gradient, stops the run where it is not a number (before the update, so no weight is lost), clips it."""
+        limit = self._settings.clip_norm
+        sharded = getattr(self.trainer.strategy.model, "clip_grad_norm_", None)  # FSDP: each rank has a part of it only
+        if sharded is not None:
+            norm = sharded(math.inf if limit is None else limit)
+        else:
+            gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
+            norm = torch.nn.utils.get_total_norm(gradients)
+        value = float(norm)
+        self.gradient_norm = norm
+        if not math.isfinite(value):
+            self._not_finite(value)
+        elif sharded is None and limit is not None and value > limit:
+            torch._foreach_mul_(gradients, limit / (value + 1e-6))
+
+    def _not_finite(self, norm: float) -> None:
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        self._overflows += 1
+        if scaled and self._overflows < 50:
+            return  # 16-mixed overflows now and then; its scaler leaves the step out and scales less
+        examples = [index for part in self._indices for index in part]
+        listed = ", ".join(map(str, examples[:16])) + (f" and {len(examples) - 16} more" if len(examples) > 16 else "")
+        raise RunFailure(
+            f"the gradient's norm is {norm} at step {self.trainer.global_step + 1} (training examples {listed}); "
+            "the weights were not touched. A lower optimizer.learning_rate, a longer schedule.warmup or hardware.precision=32 may help"
+        )
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """After an optimizer step the objective has its turn."""
+        if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
+            self.objective.after_step(self.model, batch.step)
+            if self._overflows and self.gradient_norm is not None and bool(self.gradient_norm.isfinite()):
+                self._overflows = 0
+
+    # --- validation ----------------------------------------------------------------------------------------------------------
+
+    def on_validation_epoch_start(self) -> None:
+        """Fresh sums."""
+        self._validation = Tally()
+        self._metrics = {name: metric.to(self.device) for name, metric in self.objective.metrics().items()}
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Adds one batch to the sums."""
+        output: StepOutput = self.objective(self.model, batch)
+        self._validation.add(output)
+        self.objective.measure(self._metrics, output, batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """The validation's metrics over all ranks, in `validated` and, as val/…, in the trainer's `callback_metrics`."""
+        tally = self._validation.over_ranks()
+        means = tally.means()
+        values = {f"val/{name}": value for name, value in means.items()}
+        term = language_term(self.objective, tally.totals)
+        if term is not None:
+            values["val/perplexity"] = math.exp(
+                min(means.get(f"loss_{term}", means["loss"] / tally.weights[term]), 700.0)
+            )
+        for name, metric in self._metrics.items():
+            values[f"val/{name}"] = float(metric.compute())  # torchmetrics adds up over ranks itself
+        self.validated = values
+        self._metrics = {}
+        self.log_dict(values, logger=False)
+
+    # --- the rest --------------------------------------------------------------------------------------------------------------
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """The batch on the device, copied while the device works. Texts (`predict_step`) stay what they are."""
+        return batch if device.type == "cpu" or not isinstance(batch, Batch) else batch.to(device, non_blocking=True)
+
+
+class EncoderModule(PretrainingModule):
+    """Models that see both sides: they fill blanks."""
+
+    def predict_step(self, batch: list[str], batch_idx: int) -> Any:
+        """The texts' [MASK]s filled, with the best guesses for each (cloze.inference.fill_blanks)."""
+        from cloze.inference import fill_blanks
+
+        return fill_blanks(self.model, self.objective, self.tokenizer, batch)  # type: ignore[arg-type]
+
+
+class DecoderModule(PretrainingModule):
+    """Models that see only what stands before: they continue a text."""
+
+    def predict_step(self, batch: list[str], batch_idx: int) -> Any:
+        """What the model writes after each text (cloze.inference.continue_text)."""
+        from cloze.inference import continue_text
+
+        return continue_text(self.model, self.objective, self.tokenizer, batch)  # type: ignore[arg-type]
+
+
+class EncoderDecoderModule(PretrainingModule):
+    """Models that read one text and write another: they fill spans."""
+
+    def predict_step(self, batch: list[str], batch_idx: int) -> Any:
+        """The texts with their sentinels replaced (cloze.inference.fill_spans)."""
+        from cloze.inference import fill_spans
+
+        return fill_spans(self.model, self.objective, self.tokenizer, batch)  # type: ignore[arg-type]
+
+
+def module_for(model: Backbone, objective: Objective[Any, Any], **settings: Any) -> PretrainingModule:
+    """The module for a model's role, its class named after both (`BertMaskedLM`), as logs and checkpoints call it."""
+    kinds = {Bidirectional: EncoderModule, Causal: DecoderModule, EncoderDecoder: EncoderDecoderModule}
+    base = next((kind for role, kind in kinds.items() if isinstance(model, role)), PretrainingModule)
+    named = type(f"{type(model).__name__}{type(objective).__name__}", (base,), {"__module__": base.__module__})
+    module: PretrainingModule = named(model, objective, **settings)
+    return module
+
+
+def language_term(objective: Objective[Any, Any], terms: dict[str, Any]) -> str | None:
+    """The term whose exponential is the perplexity: the first one, unless the objective says another or None."""
+    said: str | None = getattr(objective, "perplexity_of", "")
+    return next(iter(terms), None) if said == "" else said
+
+
+def _loss(output: StepOutput, batch: Batch) -> Tensor:
+    parts = [
+        term.total * (term.weight * batch.parts / max(batch.step_counts[name], 1))
+        for name, term in output.terms.items()
+    ]
+    loss = parts[0]
+    for part in parts[1:]:
+        loss = loss + part
+    return loss
