@@ -5,35 +5,108 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from itertools import accumulate
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 Pattern = Literal["bidirectional", "causal", "prefix"]
+Way = Literal["grouped", "flash", "padded"]
 
 
 class Layout:
-    """B sequences of `lengths` one after the other. `pattern` says what a token sees of its own sequence.
+    """B sequences of `lengths`. `pattern` says what a token sees of its own sequence; for the pattern "prefix", `prefix` (B,)
+    says how many tokens at a sequence's start all of it may see.
 
     Packed documents that must be kept apart are simply several sequences: no mask is needed for that.
+
+    Sequences lie one after the other, real tokens only. With `stride` each takes that many rows, what is left of them being
+    filling: static shapes, for hardware that compiles one program a shape (`cloze.models.padding` makes such batches).
+
+    `way` is how attention goes about it: "grouped" (CPU), "flash" (CUDA's variable-length kernels) or "padded" (one masked
+    rectangle, anywhere); None leaves that to the device. Every way gives the same result.
     """
 
     def __init__(
-        self, lengths: Sequence[int], pattern: Pattern = "bidirectional", prefix: Sequence[int] | None = None
+        self,
+        lengths: Sequence[int],
+        pattern: Pattern = "bidirectional",
+        prefix: Sequence[int] | None = None,
+        *,
+        stride: int | None = None,
+        way: Way | None = None,
+        device: torch.device | str = "cpu",
     ) -> None:
         self.lengths = tuple(int(n) for n in lengths)
         self.pattern: Pattern = pattern
         self.prefix = None if prefix is None else tuple(int(n) for n in prefix)
+        self.stride = stride
+        self.way: Way | None = way
+        self.device = torch.device(device)
+        self.longest = stride or max(self.lengths, default=0)
+        self.even = all(n == self.longest for n in self.lengths)
+        self.groups: dict[Any, Any] = {}  # what grouped attention worked out about this layout
+        self._others: dict[Pattern, Layout] = {}
+        if self.device.type != "cpu":
+            # compiled code must find these made: making them looks at every length, and would be compiled for those alone
+            _ = self.ends, self.starts_tensor, self.rows, self.places, self.real, self.prefix_tensor
 
     def to(self, device: torch.device | str) -> Layout:
-        return self
+        """The same layout with its tensors on `device`."""
+        if torch.device(device) == self.device:
+            return self
+        return Layout(self.lengths, self.pattern, self.prefix, stride=self.stride, way=self.way, device=device)
+
+    def seen_as(self, pattern: Pattern) -> Layout:
+        """The same sequences under another pattern: a causal model reads a batch that says nothing of it."""
+        if pattern == self.pattern:
+            return self
+        if pattern not in self._others:
+            self._others[pattern] = Layout(
+                self.lengths, pattern, self.prefix, stride=self.stride, way=self.way, device=self.device
+            )
+        return self._others[pattern]
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
-        """(B+1,): sequence b is rows offsets[b]:offsets[b+1] of the flat tensors."""
+        """(B+1,): sequence b begins in row offsets[b] of the flat tensors; the last is the number of rows."""
+        if self.stride is not None:
+            return tuple(range(0, self.stride * len(self.lengths) + 1, self.stride))
         return tuple(accumulate(self.lengths, initial=0))
 
-    def starts(self, device: torch.device | str = "cpu") -> Tensor:
+    def starts(self, device: torch.device | str | None = None) -> Tensor:
         """(B,) int64: the row of each sequence's first token, e.g. of its [CLS]."""
-        return torch.tensor(self.offsets[:-1], dtype=torch.int64, device=device)
+        return self.starts_tensor if device is None else self.starts_tensor.to(device)
+
+    @cached_property
+    def starts_tensor(self) -> Tensor:
+        return torch.tensor(self.offsets[:-1], dtype=torch.int64, device=self.device)
+
+    @cached_property
+    def ends(self) -> Tensor:
+        """(B+1,) int32: `offsets` as variable-length kernels take them."""
+        return torch.tensor(self.offsets, dtype=torch.int32, device=self.device)
+
+    @cached_property
+    def real(self) -> Tensor:
+        """(B, longest) bool: where the rectangle of all sequences holds a token."""
+        lengths = torch.tensor(self.lengths, device=self.device)
+        return torch.arange(self.longest, device=self.device) < lengths[:, None]
+
+    @cached_property
+    def prefix_tensor(self) -> Tensor:
+        """(B,) int64: `prefix`, all 0 where there is none."""
+        return torch.tensor(self.prefix or [0] * len(self.lengths), device=self.device)
+
+    @cached_property
+    def rows(self) -> Tensor:
+        """(B * longest,) int64: which row fills each place of that rectangle; the sequence's first where there is no token."""
+        places = torch.arange(self.longest, device=self.device).where(self.real, 0)
+        return (self.starts_tensor[:, None] + places).flatten()
+
+    @cached_property
+    def places(self) -> Tensor:
+        """(rows,) int64: the place of each row in the rectangle."""
+        if self.stride is not None:
+            return torch.arange(self.offsets[-1], device=self.device)
+        return self.real.flatten().nonzero().flatten()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
-from cloze.models.layout import Layout
+from cloze.models.layers.dropout import draw_seed
+from cloze.models.layers.flash import flash_attention, flash_can
+from cloze.models.layers.grouped import Call, GroupedAttention
+from cloze.models.layers.padded import padded_attention
+from cloze.models.layout import Layout, Way
 
 
 def attend(
@@ -21,30 +24,36 @@ def attend(
     dropout: float = 0.0,
     training: bool = False,
 ) -> Tensor:
-    """What each query gathers from the tokens that it may see: (Nq, H, D), of queries (Nq, H, D), keys and values (Nk, H, D).
+    """What each query gathers from the tokens it may see: (Nq, H, D) of queries (Nq, H, D), keys and values (Nk, H, D).
 
     `layout` says where the queries' sequences lie and what is seen; with `memory` (cross-attention) the keys lie as it
     says and sequence b sees all of sequence b of the memory. `bias` (H, Lq, Lk), at least as long as the longest
-    sequences, is added to the scores by position. `scale` is 1/sqrt(D) where not given.
+    sequences, is added to the scores by position. `scale` is 1/sqrt(D) where not given. Under autocast all is computed in
+    its dtype. Rows of a layout with stride that hold no token give numbers without meaning.
     """
-    parts = []
-    key_layout = memory or layout
-    for b, (start, end) in enumerate(zip(layout.offsets[:-1], layout.offsets[1:], strict=True)):
-        first, last = key_layout.offsets[b], key_layout.offsets[b + 1]
-        q = queries[start:end].transpose(0, 1).unsqueeze(0)
-        k = keys[first:last].transpose(0, 1).unsqueeze(0)
-        v = values[first:last].transpose(0, 1).unsqueeze(0)
-        mask = None if bias is None else bias[:, : end - start, : last - first].to(q.dtype).unsqueeze(0)
-        if memory is None and layout.pattern != "bidirectional":
-            position = torch.arange(end - start, device=q.device)
-            allowed = position[:, None] >= position[None, :]
-            if layout.pattern == "prefix" and layout.prefix is not None:
-                allowed = allowed | (position[None, :] < layout.prefix[b])
-            hidden = torch.zeros(allowed.shape, dtype=q.dtype, device=q.device).masked_fill_(~allowed, float("-inf"))
-            mask = hidden if mask is None else mask + hidden
-        out = F.scaled_dot_product_attention(q, k, v, mask, dropout if training else 0.0, scale=scale)
-        parts.append(out.squeeze(0).transpose(0, 1))
-    return torch.cat(parts)
+    device = queries.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else queries.dtype
+    queries, keys, values = queries.to(dtype), keys.to(dtype), values.to(dtype)
+    bias = None if bias is None else bias.to(dtype)
+    scale = queries.shape[-1] ** -0.5 if scale is None else scale
+    rate = dropout if training else 0.0
+    way = layout.way or _usual_way(device)
+    if way == "flash" and not flash_can(queries, bias, layout, memory):
+        way = "padded"
+    with torch.autocast(device, enabled=False):
+        if way == "flash":
+            return flash_attention(queries, keys, values, layout, memory, scale, rate)
+        if way == "padded":
+            return padded_attention(queries, keys, values, layout, memory, bias, scale, rate)
+        call = Call(layout, memory, scale, rate, draw_seed() if rate else 0)
+        gathered: Tensor = GroupedAttention.apply(queries, keys, values, bias, call)  # type: ignore[no-untyped-call]
+        return gathered
+
+
+def _usual_way(device: str) -> Way:
+    if device == "cpu" and not torch.compiler.is_compiling():
+        return "grouped"
+    return "flash" if device == "cuda" else "padded"
 
 
 class SelfAttention(nn.Module):

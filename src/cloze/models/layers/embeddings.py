@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from cloze.models.base import Sequences
+from cloze.models.layers.dropout import drop
 
 
 class Embeddings(nn.Module):
@@ -39,4 +39,4 @@ class Embeddings(nn.Module):
         told_apart = sequences.segments is not None and self.segment.num_embeddings > 1
         segment = self.segment(sequences.segments) if told_apart else self.segment.weight[0]
         x = self.norm(self.word(sequences.tokens) + self.position(places) + segment)
-        return F.dropout(x, self.dropout, self.training)
+        return drop(x, self.dropout, self.training)

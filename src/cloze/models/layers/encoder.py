@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from cloze.models.layers.attention import SelfAttention
+from cloze.models.layers.dropout import drop
 from cloze.models.layers.feed_forward import Activation, FeedForward
 from cloze.models.layout import Layout
 
@@ -19,7 +19,7 @@ class AttentionSublayer(SelfAttention):
         self.sublayer_dropout = dropout
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
-        normed: Tensor = self.norm(x + F.dropout(super().forward(x, layout), self.sublayer_dropout, self.training))
+        normed: Tensor = self.norm(x + drop(super().forward(x, layout), self.sublayer_dropout, self.training))
         return normed
 
 
@@ -32,7 +32,7 @@ class FeedForwardSublayer(FeedForward):
         self.sublayer_dropout = dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        normed: Tensor = self.norm(x + F.dropout(super().forward(x), self.sublayer_dropout, self.training))
+        normed: Tensor = self.norm(x + drop(super().forward(x), self.sublayer_dropout, self.training))
         return normed
 
 
