@@ -13,7 +13,7 @@ from cloze.data import keyed
 from cloze.data.base import Packed, Sample, Text, TokenizedCorpus, Vocabulary
 from cloze.errors import Refusal
 from cloze.models.base import Backbone, Batch, Causal
-from cloze.objectives.base import ExampleBuilder, Examples, Objective, StepOutput, Term
+from cloze.objectives.base import ExampleBuilder, Examples, Objective, StepOutput, Tally, Term
 from cloze.objectives.cross_entropy import token_cross_entropy
 from cloze.objectives.windows import windows
 
@@ -89,6 +89,19 @@ class CausalExamples(ExampleBuilder):
     def explain(self, sample: Sample) -> list[list[str]]:
         words = np.where(sample.inputs.tokens == self.vocabulary["eos"], "special", "")
         return [part.tolist() for part in np.split(words, np.cumsum(sample.inputs.lengths)[:-1])]
+
+    def tally(self, sample: Sample) -> dict[str, Tally]:
+        tokens, targets, lengths = sample.inputs.tokens, sample.targets["tokens"], sample.inputs.lengths
+        follows = np.ones(len(tokens), bool)
+        follows[np.cumsum(lengths) - 1] = False  # a window's last target stands behind it
+        return {
+            "tokens with a target": Tally(len(tokens), len(targets), len(tokens)),
+            "targets that are the next token of the window": Tally(
+                float(follows.sum()),
+                float((targets[:-1] == tokens[1:])[follows[:-1]].sum()),
+                int(follows.sum()),
+            ),
+        }
 
 
 class CausalLM(Objective[Causal, Text]):

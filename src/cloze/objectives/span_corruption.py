@@ -14,7 +14,7 @@ from cloze.data.base import Sample, Text, TokenizedCorpus, Vocabulary
 from cloze.errors import Refusal
 from cloze.models.base import Backbone, Batch, EncoderDecoder
 from cloze.objectives import spans
-from cloze.objectives.base import ExampleBuilder, Examples, Objective, StepOutput, Term
+from cloze.objectives.base import ExampleBuilder, Examples, Objective, StepOutput, Tally, Term
 from cloze.objectives.cross_entropy import token_cross_entropy
 from cloze.objectives.windows import windows
 
@@ -114,6 +114,37 @@ class SpanExamples(ExampleBuilder):
         special = np.where(tokens == self.vocabulary["eos"], "special", "")
         words = np.where(np.isin(tokens, self._sentinels), "masked", special)
         return [part.tolist() for part in np.split(words, np.cumsum(sample.inputs.lengths)[:-1])]
+
+    def tally(self, sample: Sample) -> dict[str, Tally]:
+        assert sample.decoder is not None
+        inputs, outputs = sample.inputs, sample.targets["tokens"]
+        row = np.repeat(np.arange(len(inputs.lengths)), inputs.lengths)
+        count = np.bincount(row[np.isin(inputs.tokens, self._sentinels)], minlength=len(inputs.lengths))
+        noise = sample.decoder.lengths - count - 1 - self.final_sentinel
+        raw = inputs.lengths - 1 - count + noise
+        expected_noise, expected_count = spans.span_counts(raw, self.density, self.mean_span)
+        starts = np.flatnonzero(np.isin(outputs, self._sentinels))
+        sizes = np.diff(starts, append=len(outputs))[: len(starts)] - 1
+        if self.final_sentinel:  # it has no span behind it
+            sizes = np.delete(sizes, np.cumsum(count + 1) - 1)
+        else:  # the end-of-text token is no part of a sequence's last span
+            sizes[np.cumsum(count)[count > 0] - 1] -= 1
+        # of all ways to cut n tokens into k spans, a share (k - 1) / (n - 1) begins with a single token
+        single = np.where(noise > 1, (count - 1) / np.maximum(noise - 1, 1), 1.0)
+        return {
+            f"hidden tokens (density {self.density:g}, rounded in each input)": Tally(
+                float(expected_noise.sum()), float(noise.sum()), int(raw.sum())
+            ),
+            f"spans (mean length {self.mean_span:g}, rounded in each input)": Tally(
+                float(expected_count.sum()), float(count.sum()), int(noise.sum())
+            ),
+            "spans of one token": Tally(
+                float((count * single).sum()),
+                float((sizes == 1).sum()),
+                int(count.sum()),
+                float((count * single * (1 - single)).sum()),
+            ),
+        }
 
 
 class SpanCorruption(Objective[EncoderDecoder, Text]):

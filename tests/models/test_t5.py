@@ -1,0 +1,230 @@
+"""T5 against transformers and against published counts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from tests.models.parity import scramble
+from torch import Tensor
+from torch.nn import functional as F
+
+from cloze.compose import compose
+from cloze.data.base import Vocabulary
+from cloze.errors import Refusal
+from cloze.models.base import Batch
+from cloze.models.padding import flat
+from cloze.models.t5 import T5, RelativeBias
+
+transformers = pytest.importorskip("transformers")
+
+SHAPES: list[dict[str, Any]] = [
+    {"d_model": 48, "d_kv": 20, "d_ff": 100, "num_layers": 3, "num_heads": 5},
+    {"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_decoder_layers": 3, "num_heads": 2},
+    {
+        "d_model": 40,
+        "d_kv": 8,
+        "d_ff": 50,
+        "num_layers": 1,
+        "num_heads": 3,
+        "relative_attention_num_buckets": 16,
+        "relative_attention_max_distance": 40,
+    },
+]
+VOCABULARY = 97
+
+
+def rows_of(lengths: list[int], seed: int = 0) -> list[list[int]]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randint(2, VOCABULARY, (n,), generator=generator).tolist() for n in lengths]
+
+
+def padded(rows: list[list[int]], fill: int = 0, left: bool = False) -> tuple[Tensor, Tensor]:
+    longest = max(map(len, rows))
+    pads = [[fill] * (longest - len(row)) for row in rows]
+    masks = [[0] * (longest - len(row)) for row in rows]
+    if left:
+        tokens = [pad + row for pad, row in zip(pads, rows, strict=True)]
+        return torch.tensor(tokens), torch.tensor([m + [1] * len(r) for m, r in zip(masks, rows, strict=True)])
+    tokens = [row + pad for pad, row in zip(pads, rows, strict=True)]
+    return torch.tensor(tokens), torch.tensor([[1] * len(r) + m for m, r in zip(masks, rows, strict=True)])
+
+
+def theirs_of(shape: dict[str, Any]) -> Any:
+    config = transformers.T5Config(vocab_size=VOCABULARY, decoder_start_token_id=0, dropout_rate=0.0, **shape)
+    model = transformers.T5ForConditionalGeneration(config).eval()
+    scramble(model)
+    model.tie_weights()
+    return model
+
+
+def ours_of(theirs: Any) -> T5:
+    settings, weights = T5.from_transformers(theirs.config.to_dict(), theirs.state_dict())
+    model = T5(VOCABULARY, 30, False, **settings).eval()
+    model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in weights.items()})
+    return model
+
+
+def batch_of(inputs: list[list[int]], outputs: list[list[int]]) -> Batch:
+    return Batch(flat(inputs), {}, {}, {}, flat(outputs, "causal"))
+
+
+@pytest.mark.parametrize(
+    ("size", "parameters"),
+    [
+        ("small", 60_506_624),
+        ("base", 222_903_552),
+        ("large", 737_668_096),
+        ("3b", 2_851_598_336),
+        ("11b", 11_307_321_344),
+    ],
+)
+def test_published_counts(size: str, parameters: int) -> None:
+    settings = dict(compose(["model=t5", "objective=span_corruption", f"size=t5/{size}"]).config.model)
+    assert settings.pop("_target_") == "cloze.models.t5.T5"
+    with torch.device("meta"):
+        model = T5(32128, 512, False, **settings)
+        head = model.token_head()
+    assert sum(p.numel() for p in [*model.parameters(), *head.parameters()]) == parameters
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("left", [False, True], ids=["right-padded", "left-padded"])
+def test_logits_and_loss_are_transformers(shape: dict[str, Any], left: bool) -> None:
+    """The encoder's padding on either side, the decoder's on the right; distances reach beyond the last bucket."""
+    theirs = theirs_of(shape)
+    ours = ours_of(theirs)
+    inputs, targets = rows_of([5, 150, 1, 17]), rows_of([50, 3, 1, 27], seed=1)
+    ids, mask = padded(inputs, left=left)
+    labels, label_mask = padded(targets, fill=-100)
+    shifted = [[0, *target[:-1]] for target in targets]
+    with torch.no_grad():
+        expected = theirs(ids, attention_mask=mask, labels=labels)
+        states = ours(batch_of(inputs, shifted))
+        logits = ours.token_head()(states.last, ours.word_embedding)
+    flat_targets = torch.tensor([token for target in targets for token in target])
+    assert (logits - expected.logits[label_mask.bool()]).abs().max() <= 1e-5
+    assert abs(F.cross_entropy(logits, flat_targets) - expected.loss) <= 1e-5
+    assert (states.encoder - expected.encoder_last_hidden_state[mask.bool()]).abs().max() <= 1e-5
+
+
+def test_gradients_are_transformers() -> None:
+    theirs = theirs_of(SHAPES[0])
+    ours = ours_of(theirs)
+    inputs, targets = rows_of([15, 15]), rows_of([9, 9], seed=1)
+    theirs(torch.tensor(inputs), labels=torch.tensor(targets)).loss.backward()
+    states = ours(batch_of(inputs, [[0, *target[:-1]] for target in targets])).last
+    logits = ours.token_head()(states, ours.word_embedding)
+    F.cross_entropy(logits, torch.tensor(targets).flatten()).backward()
+    gradients = {f"model.{name}": p.grad for name, p in ours.named_parameters()}
+    _, expected = T5.from_transformers(theirs.config.to_dict(), {name: p.grad for name, p in theirs.named_parameters()})
+    assert gradients.keys() == expected.keys()
+    for name, gradient in gradients.items():
+        assert gradient is not None
+        assert (gradient - expected[name]).abs().max() <= 2e-5, name
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_transformers_loads_what_we_write(shape: dict[str, Any]) -> None:
+    theirs = theirs_of(shape)
+    settings, weights = T5.from_transformers(theirs.config.to_dict(), theirs.state_dict())
+    config, state = T5.to_transformers(settings, weights, Vocabulary(VOCABULARY, {"eos": 1, "pad": 0}))
+    again = transformers.T5ForConditionalGeneration(transformers.T5Config(**config)).eval()
+    left = again.load_state_dict(state, strict=False)
+    tied = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"}
+    assert set(left.missing_keys) == tied and not left.unexpected_keys
+    again.tie_weights()
+    ids, labels = torch.tensor(rows_of([20])), torch.tensor(rows_of([11], seed=1))
+    with torch.no_grad():
+        assert torch.equal(again(ids, labels=labels).logits, theirs(ids, labels=labels).logits)
+
+
+@pytest.mark.parametrize("both_sides", [True, False])
+@pytest.mark.parametrize(("buckets", "furthest"), [(32, 128), (16, 40), (8, 9)])
+def test_buckets_are_transformers(both_sides: bool, buckets: int, furthest: int) -> None:
+    from transformers.models.t5.modeling_t5 import T5Attention
+
+    distance = torch.arange(-300, 301)
+    expected = T5Attention._relative_position_bucket(distance, both_sides, buckets, furthest)
+    assert torch.equal(RelativeBias(1, buckets, furthest, both_sides).bucket(distance), expected)
+
+
+def test_bias_depends_on_the_distance_alone() -> None:
+    bias = RelativeBias(3, 8, 20, both_sides=True)
+    torch.nn.init.normal_(bias.weight)
+    table = bias(7)
+    assert table.shape == (3, 7, 7)
+    for query in range(7):
+        for key in range(7):
+            bucket = int(bias.bucket(torch.tensor(key - query)))
+            assert torch.equal(table[:, query, key], bias.weight[bucket])
+
+
+def test_the_decoder_sees_nothing_ahead_and_no_other_sequence() -> None:
+    model = ours_of(theirs_of(SHAPES[0]))
+    batch = batch_of(rows_of([7, 4]), rows_of([5, 6], seed=1))
+    embedded: list[Tensor] = []
+
+    def keep(module: Any, inputs: Any, output: Tensor) -> None:
+        output.retain_grad()
+        embedded.append(output)
+
+    model.word.register_forward_hook(keep)
+    for at, sequence in ((0, 0), (3, 0), (5, 1), (8, 1)):
+        embedded.clear()
+        model(batch).last[at].square().sum().backward()
+        read, written = (tensor.grad.abs().sum(1) > 0 for tensor in embedded)  # type: ignore[union-attr]
+        assert read.nonzero().squeeze(1).tolist() == (list(range(7)) if sequence == 0 else list(range(7, 11)))
+        assert written.nonzero().squeeze(1).tolist() == list(range(0 if sequence == 0 else 5, at + 1))
+
+
+def test_initial_deviations() -> None:
+    """As transformers initialises the published configuration (T5's own way)."""
+    ours = T5(1000, 64, False, layers=2, width=256, heads=4, head_width=32, inner=512)
+    width, inner, head_width, attended = 256, 512, 32, 128
+    expected = {
+        "word.weight": 1.0,
+        "encoder.layers.0.attention.output.weight": attended**-0.5,
+        "encoder.layers.1.feed_forward.inner.weight": width**-0.5,
+        "decoder.layers.1.feed_forward.outer.weight": inner**-0.5,
+        "decoder.layers.0.cross_attention.query.weight": (width * head_width) ** -0.5,
+        "decoder.layers.0.cross_attention.key_value.weight": width**-0.5,
+        "decoder.relative_bias.weight": width**-0.5,
+    }
+    state = ours.state_dict()
+    for name, deviation in expected.items():
+        assert state[name].std().item() == pytest.approx(deviation, rel=0.15), name
+    queries, keys, values = state["encoder.layers.0.attention.qkv.weight"].chunk(3)
+    assert queries.std().item() == pytest.approx((width * head_width) ** -0.5, rel=0.05)
+    assert keys.std().item() == pytest.approx(width**-0.5, rel=0.05)
+    assert values.std().item() == pytest.approx(width**-0.5, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        ({"buckets": 6}, "model.buckets=6"),
+        ({"furthest": 10}, "model.furthest=10"),
+        ({"dropout": 1.0}, "model.dropout=1"),
+    ],
+)
+def test_wrong_settings_are_refused(settings: dict[str, Any], word: str) -> None:
+    with pytest.raises(Refusal, match=word):
+        T5(50, 30, False, layers=1, width=16, heads=2, head_width=8, inner=32, **settings)
+
+
+@pytest.mark.parametrize("change", [{"feed_forward_proj": "gated-gelu"}, {"tie_word_embeddings": False}])
+def test_version_1_1_is_refused(change: dict[str, Any]) -> None:
+    theirs = theirs_of(SHAPES[0])
+    with pytest.raises(Refusal, match=next(iter(change))):
+        T5.from_transformers(theirs.config.to_dict() | change, theirs.state_dict())
+
+
+def test_depth_covers_every_parameter() -> None:
+    model = T5(50, 30, False, layers=2, decoder_layers=3, width=16, heads=2, head_width=8, inner=32)
+    depths = {name: model.depth(name) for name, _ in model.named_parameters()}
+    assert depths["word.weight"] == 0 and depths["encoder.relative_bias.weight"] == 1
+    assert depths["encoder.layers.1.attention.qkv.weight"] == depths["encoder.final_norm.weight"] == 2
+    assert depths["decoder.relative_bias.weight"] == depths["decoder.layers.0.attention_norm.weight"] == 3
+    assert depths["decoder.layers.2.feed_forward.inner.weight"] == depths["decoder.final_norm.weight"] == 5

@@ -1,0 +1,262 @@
+"""Span corruption: lengths, rates, and that input and target together are the text, on 200,000 tokens."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import pickle
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+from tests.objectives.corpora import random_corpus
+
+from cloze.data import keyed
+from cloze.data.base import Sample, TokenizedCorpus, Vocabulary
+from cloze.data.batches import batch_of
+from cloze.errors import Refusal
+from cloze.models.t5 import T5
+from cloze.objectives import spans
+from cloze.objectives.base import Tally
+from cloze.objectives.span_corruption import SpanCorruption, SpanExamples
+
+PAD, END = 0, 1
+SENTINELS = tuple(range(1101, 1001, -1))  # descending from the top, as T5 has them
+VOCABULARY = Vocabulary(1102, {"pad": PAD, "eos": END}, SENTINELS)
+
+
+def pieces(array: Any, lengths: Any) -> list[Any]:
+    return np.split(array, np.cumsum(lengths)[:-1])
+
+
+def samples_of(builder: SpanExamples, corpus: TokenizedCorpus, size: int = 64) -> list[tuple[Any, Sample]]:
+    examples = builder.build(corpus, 0)
+    order = np.random.default_rng(0).permutation(len(examples))
+    parts = np.split(order, np.arange(size, len(order), size))
+    return [(examples.table[part], builder.sample(examples, part, builder.keys(1, 0, part))) for part in parts]
+
+
+@pytest.mark.parametrize(("length", "raw", "target"), [(512, 568, 114), (128, 141, 29), (64, 70, 14)])
+def test_published_lengths(length: int, raw: int, target: int) -> None:
+    """What T5's own helper gives for these lengths; the final sentinel of the paper makes the target one longer."""
+    assert spans.raw_length(length, 0.15, 3.0) == raw
+    assert spans.corrupted_lengths(raw, 0.15, 3.0) == (length, target)
+    corpus = random_corpus(3 * raw, sentence=(raw, raw), document=(3, 3))
+    for final in (False, True):
+        builder = SpanExamples(VOCABULARY, length, final_sentinel=final)
+        examples = builder.build(corpus, 0)
+        sample = builder.sample(examples, np.array([0]), builder.keys(0, 0, np.array([0])))
+        assert sample.inputs.lengths.tolist() == [length] == examples.lengths[:1].tolist()
+        assert sample.decoder is not None and sample.decoder.lengths.tolist() == [target + final]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {},
+        {"documents": "apart"},
+        {"final_sentinel": False},
+        {"density": 0.5, "mean_span": 10.0},
+        {"density": 0.1, "mean_span": 1.0},
+        {"density": 0.9, "mean_span": 5.0},
+    ],
+    ids=str,
+)
+def test_input_and_target_together_are_the_text(setting: dict[str, Any]) -> None:
+    corpus = random_corpus(200_000)
+    builder = SpanExamples(VOCABULARY, 128, **setting)
+    known = np.array(SENTINELS)
+    read = np.zeros(len(corpus.tokens), int)
+    tallies: dict[str, Tally] = {}
+    for table, sample in samples_of(builder, corpus):
+        assert sample.decoder is not None
+        lengths = sample.decoder.lengths
+        for row, given_, shifted, target in zip(
+            table,
+            pieces(sample.inputs.tokens, sample.inputs.lengths),
+            pieces(sample.decoder.tokens, lengths),
+            pieces(sample.targets["tokens"], lengths),
+            strict=True,
+        ):
+            text = corpus.tokens[row[0] : row[1]]
+            read[row[0] : row[1]] += 1
+            assert given_[-1] == target[-1] == END
+            assert len(given_) <= 128
+            used = np.flatnonzero(np.isin(given_, known))
+            # sentinels in order, from the first one on, the same on both sides
+            assert given_[used].tolist() == list(SENTINELS[: len(used)])
+            said = target[np.isin(target, known)].tolist()
+            assert said == list(SENTINELS[: len(used) + builder.final_sentinel])
+            # a sentinel never stands at the beginning or beside another one
+            assert len(text) < 2 or (used[0] > 0 and (np.diff(used) > 1).all())
+            assert sorted([*given_[~np.isin(given_, known)][:-1], *target[~np.isin(target, known)][:-1]]) == sorted(
+                text
+            )
+            assert np.array_equal(spans.restore(given_, target, known, END), text)
+            assert shifted.tolist() == [PAD, *target[:-1]]
+        for name, tally in builder.tally(sample).items():
+            tallies[name] = tallies[name] + tally if name in tallies else tally
+    assert (read == 1).all()
+    assert all(tally.holds for tally in tallies.values()), tallies
+
+
+def test_a_share_of_the_tokens_is_hidden() -> None:
+    corpus = random_corpus(200_000)
+    hidden = spans_seen = 0
+    for _, sample in samples_of(SpanExamples(VOCABULARY, 512), corpus):
+        sentinels = np.isin(sample.targets["tokens"], SENTINELS)
+        ends = sample.targets["tokens"] == END
+        hidden += int((~sentinels & ~ends).sum())
+        spans_seen += int(sentinels.sum() - ends.sum())
+    assert hidden / len(corpus.tokens) == pytest.approx(0.15, abs=0.0005)
+    assert hidden / spans_seen == pytest.approx(3.0, abs=0.05)
+
+
+@settings(max_examples=80, deadline=None)
+@given(
+    st.lists(st.integers(1, 60), min_size=1, max_size=8),
+    st.floats(0.01, 0.99),
+    st.floats(1, 12),
+    st.booleans(),
+    st.integers(0, 2**32),
+)
+def test_any_lengths_and_settings_reconstruct(
+    lengths: list[int], density: float, mean_span: float, final: bool, seed: int
+) -> None:
+    sizes = np.array(lengths)
+    tokens = np.arange(2, 2 + sizes.sum())
+    keys = keyed.keys(seed, np.arange(len(sizes)))
+    sentinels = np.arange(10_000, 10_100)
+    kept, hidden = spans.noise_spans(sizes, density, mean_span, keys)
+    noise, count = spans.span_counts(sizes, density, mean_span)
+    assert (hidden.sum(1) == noise).all() and (kept.sum(1) == sizes - noise).all()
+    assert ((hidden > 0).sum(1) == count).all()
+    inputs, outputs = spans.cut_spans(tokens, sizes, kept, hidden, sentinels, END, final)
+    originals = pieces(tokens, sizes)
+    for original, given_, target in zip(
+        originals, pieces(inputs.tokens, inputs.lengths), pieces(outputs.tokens, outputs.lengths), strict=True
+    ):
+        assert np.array_equal(spans.restore(given_, target, sentinels, END), original)
+
+
+def test_every_segmentation_is_equally_likely() -> None:
+    """9 items in 4 parts: C(8, 3) = 56 ways, against a chi-squared test."""
+    draws = 56 * 400
+    keys = keyed.keys(7, np.arange(draws))
+    parts = spans.random_segmentation(np.full(draws, 9), np.full(draws, 4), keys)
+    seen = Counter(map(tuple, parts.tolist()))
+    every = [c for c in itertools.product(range(1, 7), repeat=4) if sum(c) == 9]
+    assert len(every) == math.comb(8, 3) and set(seen) == set(every)
+    assert stats.chisquare([seen[c] for c in every]).pvalue > 1e-4
+
+
+def test_rows_of_different_sizes_are_segmented_alike() -> None:
+    """An example's spans depend on its key and length, not on the others of its batch."""
+    items, segments = np.array([12, 3, 9, 1, 30]), np.array([4, 3, 1, 1, 6])
+    keys = keyed.keys(3, np.arange(5))
+    together = spans.random_segmentation(items, segments, keys)
+    for i in range(5):
+        alone = spans.random_segmentation(items[i : i + 1], segments[i : i + 1], keys[i : i + 1])
+        assert alone[0, : segments[i]].tolist() == together[i, : segments[i]].tolist()
+        assert (together[i, segments[i] :] == 0).all() and (together[i, : segments[i]] > 0).all()
+    assert together.sum(1).tolist() == items.tolist()
+
+
+def test_samples_depend_on_their_keys_alone() -> None:
+    builder = SpanExamples(VOCABULARY, 64)
+    examples = builder.build(random_corpus(5_000), 0)
+    order = np.arange(len(examples))
+    together = builder.sample(examples, order, builder.keys(5, 2, order))
+    rows = pieces(together.inputs.tokens, together.inputs.lengths)
+    for i in (0, 7, len(examples) - 1):
+        alone = pickle.loads(pickle.dumps(builder)).sample(
+            examples, order[i : i + 1], builder.keys(5, 2, order[i : i + 1])
+        )
+        assert alone.inputs.tokens.tolist() == rows[i].tolist()
+        assert builder.counts(examples, order[i : i + 1], keyed.keys(0, order[:1])) == alone.counts
+    other = builder.sample(examples, order, builder.keys(5, 3, order))
+    assert other.inputs.tokens.tolist() != together.inputs.tokens.tolist()
+
+
+def test_validation_is_judged_at_a_fixed_density() -> None:
+    builder = SpanExamples(VOCABULARY, 128, density=0.5, mean_span=8.0)
+    judge = builder.judge()
+    assert (judge.density, judge.mean_span, judge.raw_length) == (0.15, 3.0, 141)
+
+
+def test_what_the_lens_sees() -> None:
+    builder = SpanExamples(VOCABULARY, 64)
+    examples = builder.build(random_corpus(2_000), 0)
+    sample = builder.sample(examples, np.arange(4), builder.keys(0, 0, np.arange(4)))
+    words = [word for row in builder.explain(sample) for word in row]
+    assert [word == "masked" for word in words] == np.isin(sample.inputs.tokens, SENTINELS).tolist()
+    assert words.count("special") == 4
+
+
+@pytest.mark.parametrize(
+    ("setting", "length", "words"),
+    [
+        ({"density": 1.7}, 128, ["objective.density=1.7", "(0, 1)"]),
+        ({"density": 0.0}, 128, ["objective.density=0.0"]),
+        ({"mean_span": 0.5}, 128, ["objective.mean_span=0.5"]),
+        ({"judged_density": 2.0}, 128, ["objective.judged_density=2.0"]),
+        ({}, 2, ["length=2"]),
+        ({"density": 0.5, "mean_span": 1.0}, 512, ["sentinels", "100"]),
+    ],
+)
+def test_wrong_settings_are_refused(setting: dict[str, Any], length: int, words: list[str]) -> None:
+    with pytest.raises(Refusal) as refusal:
+        SpanExamples(VOCABULARY, length, **setting)
+    assert all(word in str(refusal.value) for word in words)
+
+
+def test_loss_is_transformers_and_nothing_leaks() -> None:
+    transformers = pytest.importorskip("transformers")
+    builder = SpanExamples(VOCABULARY, 32)
+    examples = builder.build(random_corpus(2_000), 0)
+    batch = batch_of(builder.sample(examples, np.arange(3), builder.keys(0, 0, np.arange(3))))
+    config = transformers.T5Config(
+        vocab_size=1102,
+        d_model=32,
+        d_kv=16,
+        d_ff=64,
+        num_layers=2,
+        num_heads=2,
+        dropout_rate=0.0,
+        decoder_start_token_id=PAD,
+    )
+    theirs = transformers.T5ForConditionalGeneration(config).eval()
+    shape, weights = T5.from_transformers(config.to_dict(), theirs.state_dict())
+    model = T5(1102, 32, False, **shape)
+    model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in weights.items()})
+    objective = SpanCorruption(model, VOCABULARY, head_rows=7)
+    output = objective(model, batch)
+    assert batch.decoder is not None
+    assert len(set(batch.inputs.layout.lengths)) == len(set(batch.decoder.layout.lengths)) == 1
+    labels = batch.targets["tokens"].view(3, -1)
+    expected = theirs(batch.inputs.tokens.view(3, -1), labels=labels)
+    term = output.terms["span_corruption"]
+    assert abs(term.total / term.count - expected.loss) <= 1e-5
+    metrics = objective.metrics()
+    objective.measure(metrics, output, batch)
+    assert metrics["accuracy"].compute() == pytest.approx(float((expected.logits.argmax(-1) == labels).float().mean()))
+
+    embedded: list[torch.Tensor] = []
+
+    def keep(module: Any, inputs: Any, output: torch.Tensor) -> None:
+        output.retain_grad()
+        embedded.append(output)
+
+    model.word.register_forward_hook(keep)
+    size = batch.decoder.layout.lengths[0]
+    for at in (0, 3, size - 1, size + 2):
+        embedded.clear()
+        logits = objective.head(model(batch).last[at : at + 1], model.word_embedding)
+        torch.nn.functional.cross_entropy(logits, batch.targets["tokens"][at : at + 1]).backward()
+        reached = (embedded[1].grad.abs().sum(1) > 0).nonzero().squeeze(1).tolist()  # type: ignore[union-attr]
+        assert reached == list(range(at // size * size, at + 1))
