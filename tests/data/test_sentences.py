@@ -9,6 +9,7 @@ from cloze.data.sentences import sentences_of, split_sentences
 
 CUT_BY_HAND = [
     ["Mr. Hyde paid 3.50 dollars.", "Why?", "Nobody knew."],
+    ["A book by G.K. Chesterton lay there.", "It was new."],
     ["The house of J. R. Hartley stood on Mt. Pleasant.", "It was old."],
     ["Use a list, e.g. one of names, i.e. strings.", "See Fig. 3 for more."],
     ["She said no.", "Then she left at 5 p.m. and slept."],

@@ -76,14 +76,9 @@ def find(setting: str, value: str) -> list[File]:
     """The files that a path, a folder or a glob names, sorted; empty ones are left out. Raises Refusal where there are none."""
     path = Path(value).expanduser()
     if path.is_dir():
-        found = [
-            _file(Path(folder) / name)
-            for folder, _, names in os.walk(path)
-            for name in names
-            if _is_text(Path(folder) / name)
-        ]
+        found = [_file(each) for each in _below(path) if _is_text(each)]
         if not found:
-            seen = sorted({each.suffix or each.name for each in path.rglob("*") if each.is_file()})[:8]
+            seen = sorted({each.suffix or each.name for each in _below(path)})[:8]
             there = f"; it holds {', '.join(seen)}" if seen else "; it is empty"
             raise Refusal(
                 f"{setting}={value}: no {', '.join(KINDS)} or wiki_00 file in this folder (plain or {', '.join(PACKED)}){there}"
@@ -107,6 +102,13 @@ def find(setting: str, value: str) -> list[File]:
     return whole
 
 
+def _below(path: Path) -> Iterator[Path]:
+    """All files below a folder but the hidden ones."""
+    for folder, below, names in os.walk(path):
+        below[:] = [name for name in below if not name.startswith(".")]
+        yield from (Path(folder) / name for name in names if not name.startswith("."))
+
+
 def _near(path: Path) -> str:
     parent = path.parent
     if not parent.is_dir():
@@ -121,8 +123,6 @@ def _near(path: Path) -> str:
 
 
 def _is_text(path: Path) -> bool:
-    if any(part.startswith(".") and part not in (".", "..") for part in path.parts[-1:]):
-        return False
     name = path.with_suffix("") if path.suffix in PACKED else path
     return name.suffix.lower() in KINDS or bool(_WIKI.match(name.name))
 

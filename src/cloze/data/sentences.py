@@ -60,8 +60,8 @@ def _is_abbreviation(text: str, start: int, stop: int, following: str) -> bool:
         return False
     match = _LAST_WORD.search(text, max(start, stop - 12), stop)
     word = match.group() if match else ""
-    if len(word) == 1 and word.isalpha() and word.isupper():
-        return word != "I"  # an initial
+    if word.isupper() and all(len(letter) == 1 for letter in word.split(".")):
+        return word != "I"  # initials
     word = word.lower()
     if word in _NUMBERED:
         return following.isdigit()  # "No. 5", but "She said no. Then"

@@ -1,14 +1,12 @@
 """The user's own text files: plain, Markdown, JSON lines, tables, WikiExtractor's output; packed or not; larger than memory too.
 
-Which documents are held out is decided by their content (a seeded digest of it), so that a text that stands in a corpus twice never
-lies on both sides, and more files do not change where the others lie.
+Larger ones are read in ranges of bytes, so that many processes can read one file. What is held out: `cloze.data.splits`.
 """
 
 from __future__ import annotations
 
 import codecs
 import csv
-import hashlib
 import json
 import re
 import sys
@@ -19,6 +17,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 from cloze.data import cache as caches
+from cloze.data import splits
 from cloze.data.base import Corpus, Split, Text
 from cloze.data.files import Bad, File, beginning, find, is_wide, line_number, lines
 from cloze.data.sentences import sentences_of
@@ -28,7 +27,6 @@ DocumentsAre = Literal["auto", "file", "blank_line", "line", "wiki"]
 
 VERSION = 1  # of how documents are read: part of the fingerprint
 RANGE = 4 << 20  # bytes of a large file that make one part
-COUNTED = 64 << 20  # bytes up to which all documents are looked at to hold out an exact share of them
 
 _STOPS = tuple('.!?…。！？:"”’»)')
 _TITLE = re.compile(r'\btitle="([^"]*)"')
@@ -92,13 +90,7 @@ class TextFiles(Corpus):
             raise Refusal("data.test_share has no effect beside data.test_path: give one of them")
         if validation_share is None:
             validation_share = 0.0 if validation_path is not None else 0.05
-        for name, share in (("validation_share", validation_share), ("test_share", test_share)):
-            if not 0 <= share < 1:
-                raise Refusal(f"data.{name}={share} must lie in [0, 1)")
-        if validation_share + test_share >= 1:
-            raise Refusal(
-                f"data.validation_share={validation_share} and data.test_share={test_share} leave nothing to train on"
-            )
+        splits.checked_shares(validation_share, test_share)
         try:
             codecs.lookup(encoding).name.encode()
             "".encode(encoding)
@@ -197,7 +189,7 @@ class TextFiles(Corpus):
             raise Refusal("this corpus has no validation split: give data.validation_path or data.validation_share")
         shared = self.validation_share or self.test_share
         if shared:
-            _ = self._cuts  # told before the corpus travels to other processes
+            _ = self._marks  # told before the corpus travels to other processes
         return self._ranges("main", split if shared else None)
 
     def _ranges(self, where: str, split: Split | None) -> list[Part]:
@@ -217,38 +209,26 @@ class TextFiles(Corpus):
     # splits
 
     @cached_property
-    def _cuts(self) -> tuple[int, int]:
-        """Documents with a digest below the first number are for validation, those below the second for testing."""
-        shares = (self.validation_share, self.validation_share + self.test_share)
+    def _marks(self) -> splits.Marks:
         size = sum(part.file.size * (4 if part.file.packing else 1) for part in self._files["main"])
-        if size > COUNTED:
-            return int(shares[0] * 2**64), int(shares[1] * 2**64)
-        digests = sorted({digest for part in self._ranges("main", None) for digest, _ in self._documents(part)})
-        self._dropped.clear()
-        if not digests:
-            raise Refusal(f"data.path={self.path} holds only white space")
-        wanted = [
-            max(1, round(share * len(digests))) if share else 0 for share in (self.validation_share, self.test_share)
-        ]
-        if sum(wanted) >= len(digests):
-            forms = sorted({part.form for part in self._files["main"]})
-            raise Refusal(
-                f"data.path={self.path} has {len(digests)} document{'s' * (len(digests) > 1)} (each is a {' or '.join(forms)}): too few "
-                "to hold some out for validation. Give data.validation_path, or say what its documents are: "
-                "data.documents_are=blank_line|line"
-            )
-        digests.append(1 << 64)
-        return digests[wanted[0]], digests[sum(wanted)]
-
-    def _side(self, digest: int) -> Split:
-        validation, test = self._cuts
-        return "validation" if digest < validation else "test" if digest < test else "train"
+        digests = None
+        if size <= splits.COUNTED:
+            digests = [digest for part in self._ranges("main", None) for digest, _ in self._documents(part)]
+            self._dropped.clear()
+        forms = " or ".join(sorted({part.form for part in self._files["main"]}))
+        return splits.marks(
+            self.validation_share,
+            self.test_share,
+            digests,
+            f"data.path={self.path}",
+            f"Give data.validation_path, or say what its documents are (each is a {forms} now): data.documents_are=blank_line|line",
+        )
 
     # reading
 
     def read(self, part: Part) -> Iterator[Text]:
         for digest, document in self._documents(part):
-            if part.split is None or self._side(digest) == part.split:
+            if part.split is None or splits.side(digest, self._marks) == part.split:
                 sentences = sentences_of(document.paragraphs)
                 if sentences:
                     yield Text(sentences, where=f"{part.file}, byte {document.offset}")
@@ -273,15 +253,8 @@ class TextFiles(Corpus):
                 self._refuse_or_drop(part.file, document.bad)
             elif any(not paragraph.isspace() for paragraph in document.paragraphs if paragraph):
                 if not document.continues:
-                    digest = self._digest(document)
+                    digest = splits.digest(document.paragraphs, self.split_seed)
                 yield digest, document
-
-    def _digest(self, document: _Document) -> int:
-        state = hashlib.blake2b(str(self.split_seed).encode(), digest_size=8)
-        for paragraph in document.paragraphs:
-            state.update(b"\n")
-            state.update(paragraph.encode())
-        return int.from_bytes(state.digest(), "little")
 
     def _refuse_or_drop(self, file: File, bad: Bad) -> None:
         if self.on_bad == "refuse" or str(file) not in self._dropped:
