@@ -1,16 +1,13 @@
-"""Random corpora for the property tests of objectives, and batches from samples."""
+"""Random corpora for the property tests of objectives."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from cloze.data.base import Packed, Sample, TokenizedCorpus, Vocabulary
-from cloze.models.base import Batch, Sequences
-from cloze.models.layout import Layout
+from cloze.data.base import TokenizedCorpus, Vocabulary
 
 SPECIAL = {"pad": 0, "unk": 1, "cls": 2, "sep": 3, "mask": 4}
 ORDINARY = 5  # the first id that is no special token's
@@ -59,21 +56,3 @@ def numbered_corpus(documents: list[list[int]]) -> tuple[TokenizedCorpus, Vocabu
 def sequences(values: NDArray[Any], lengths: NDArray[np.int64]) -> list[NDArray[Any]]:
     """A flat array cut into its sequences."""
     return np.split(values, np.cumsum(lengths)[:-1])
-
-
-def batch_of(sample: Sample) -> Batch:
-    """A sample as the tensors that a model and an objective read."""
-
-    def tensors(packed: Packed) -> Sequences:
-        positions = np.concatenate([np.arange(n) for n in packed.lengths])
-        segments = None if packed.segments is None else torch.from_numpy(packed.segments)
-        return Sequences(
-            torch.from_numpy(packed.tokens), Layout(packed.lengths.tolist()), torch.from_numpy(positions), segments
-        )
-
-    return Batch(
-        tensors(sample.inputs),
-        {name: torch.from_numpy(np.asarray(value)) for name, value in sample.targets.items()},
-        sample.counts,
-        sample.counts,
-    )

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from tests.objectives.corpora import SPECIAL, batch_of, numbered_corpus, random_corpus, sequences, vocabulary
+from tests.objectives.corpora import SPECIAL, numbered_corpus, random_corpus, sequences, vocabulary
 from torch.nn import functional as F
 
 from cloze.data.base import Sample, TokenizedCorpus
+from cloze.data.batches import batch_of
 from cloze.errors import Refusal
 from cloze.models.bert import Bert
 from cloze.objectives.base import Examples, Tally

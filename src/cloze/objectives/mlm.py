@@ -341,7 +341,7 @@ class MaskedLM(Objective[Bidirectional, Text]):
         if pair_loss_weight is not None and not 0 <= pair_loss_weight < float("inf"):
             raise Refusal(f"objective.pair_loss_weight={pair_loss_weight:g} must be 0 or more.")
         self.pair = pair
-        self.judged_pairs = tuple(judge or ())
+        self.judge = tuple(judge or ())  # what `analysis.pair_judge` asks the finished model
         self.pair_loss_weight = 1.0 if pair_loss_weight is None else pair_loss_weight
         self.head = model.token_head()
         self.pair_head = None
