@@ -297,24 +297,22 @@ class MaskedExamples(ExampleBuilder):
             variance = 0.0
         expected -= float(extra["left"].sum())
         rounded = "at random" if self.rounding == "stochastic" else "in each input"
-        where = "" if self.unit == "token" else ", where whole words fit"
+        words = "" if self.unit == "token" else ", as whole words fit"
         tallies = {
-            f"selected (mask_ratio {self.mask_ratio:g}, rounded {rounded}{where})": Tally(
-                expected, len(at), tokens, variance
-            ),
-            "special tokens selected": Tally.share(0.0, int(self._special[sample.targets["tokens"]].sum()), len(at)),
+            f"selected, rounded {rounded}{words}": Tally(expected, len(at), tokens, variance),
+            "special among the selected": Tally.share(0.0, int(self._special[sample.targets["tokens"]].sum()), len(at)),
         }
         # the tokens of a span share their fate: it is one trial
         fates = extra["actions"][at == extra["leaders"]] if self.unit == "span" else extra["actions"]
         of = "spans" if self.unit == "span" else "selected"
         shares = (("masked", self.mask), ("replaced", self.random), ("kept", 1 - self.mask - self.random))
         for action, (name, share) in enumerate(shares):
-            tallies[f"{name}, of the {of}"] = Tally.share(share, int((fates == action).sum()), len(fates))
+            tallies[f"{name} of the {of}"] = Tally.share(share, int((fates == action).sum()), len(fates))
         if self.distribution is not None:
             drawn = extra["drawn"]
-            for words, share in enumerate(self.distribution, start=1):
-                tallies[f"lengths drawn: {words} word{'s' * (words > 1)}"] = Tally.share(
-                    share, int((drawn == words).sum()), len(drawn)
+            for length, share in enumerate(self.distribution, start=1):
+                tallies[f"lengths drawn: {length} word{'s' * (length > 1)}"] = Tally.share(
+                    share, int((drawn == length).sum()), len(drawn)
                 )
         if self._pairs is not None:
             tallies |= self._pairs.tally(extra["pairs"])

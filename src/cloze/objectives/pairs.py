@@ -167,11 +167,11 @@ class PairSampler:
         same = pairs.documents[:, 0] == pairs.documents[:, 1]
         tallies = {}
         if not self.sentences:
-            tallies["shorter targets, of the inputs"] = Tally.share(self.short_share, int(pairs.short.sum()), count)
+            tallies["inputs with a short target"] = Tally.share(self.short_share, int(pairs.short.sum()), count)
         if self.pair != "none":
             name = "not next" if self.pair == "nsp" else "swapped"
-            forced = "" if self.rules == "paper" else " (1 where a chunk has one sentence)"
-            tallies[f"{name}, of the pairs{forced}"] = Tally(
+            forced = "" if self.rules == "paper" else " or of one sentence"
+            tallies[f"pairs {name}{forced}"] = Tally(
                 float(pairs.chance.sum()),
                 int(pairs.labels.sum()),
                 count,
@@ -179,15 +179,15 @@ class PairSampler:
             )
         negatives = pairs.labels == 1
         if self.pair == "nsp":
-            tallies["second segment from another document, of those not next"] = Tally.share(
+            tallies["not next: of two documents"] = Tally.share(
                 1.0, int((negatives & ~same).sum()), int(negatives.sum())
             )
-            tallies["second segment from another document, of those next"] = Tally.share(
+            tallies["next: of two documents"] = Tally.share(
                 0.0, int((~negatives & ~same).sum()), int((~negatives).sum())
             )
         else:
             expected = 0 if self.pair == "none" else int((pairs.chance == 1).sum())
-            tallies["both segments from one document, of the pairs"] = Tally(count - expected, int(same.sum()), count)
+            tallies["pairs of one document"] = Tally(count - expected, int(same.sum()), count)
         return tallies
 
     def _partners(
