@@ -188,7 +188,11 @@ class ValidationBatches(Dataset[Batch]):
 
 
 class Position(Sampler[int]):
-    """The numbers start() … end - 1; `start` is asked when iteration begins, so that it can be the trainer's own counter."""
+    """The numbers start() … end - 1; `start` is asked when iteration begins, so that it can be the trainer's own counter.
+
+    Its length is the whole training's, wherever it begins: Lightning holds its own count of batches against it, which goes on
+    after a resume.
+    """
 
     def __init__(self, start: Callable[[], int], end: int) -> None:
         self.start = start
@@ -198,4 +202,4 @@ class Position(Sampler[int]):
         return iter(range(self.start(), self.end))
 
     def __len__(self) -> int:
-        return max(0, self.end - self.start())
+        return self.end

@@ -31,6 +31,7 @@ class GuardedWandbLogger(WandbLogger):
             silent=True, console="off", disable_git=True, disable_code=True, init_timeout=settings.timeout,
             login_timeout=settings.timeout, finish_timeout=3 * settings.timeout, finish_timeout_raises=False,
             x_disable_stats=not online, x_disable_meta=True,
+            x_save_requirements=False,
         )  # fmt: skip
         super().__init__(
             name=run.folder.name, save_dir=str(run.folder), id=run.identifier, project=settings.project,
@@ -39,11 +40,13 @@ class GuardedWandbLogger(WandbLogger):
             mode="online" if online else "offline",
         )  # fmt: skip
 
+        del self._wandb_init["anonymous"]  # W&B warns of it, even where it is None
+
     @property
     def experiment(self) -> Any:
         """The W&B run; where it cannot be had, an object that takes everything and does nothing."""
         if self._experiment is None and not self._failed:
-            with _files_below(str(self._run_facts.folder / "wandb")):
+            with _files_below(str(self._run_facts.folder / "wandb" / "cache")):
                 self._guard("begin", lambda: WandbLogger.experiment.fget(self))  # type: ignore[attr-defined]
         return _Nothing() if self._failed or self._experiment is None else self._experiment
 

@@ -22,17 +22,17 @@ from cloze.training.schedules import Schedule
 
 @dataclass
 class Tally:
-    """Sums since the last logged point, on the device: reading them is what costs, not adding."""
+    """Sums since the last logged point. On a GPU they stay there: adding is cheap, reading makes the CPU wait."""
 
-    totals: dict[str, Tensor] = field(default_factory=dict)
+    totals: dict[str, float | Tensor] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
     weights: dict[str, float] = field(default_factory=dict)
 
     def add(self, output: StepOutput) -> None:
         """One micro-batch's terms."""
         for name, term in output.terms.items():
-            total = term.total.detach()
-            self.totals[name] = self.totals[name] + total if name in self.totals else total
+            total = _exact(term.total.detach())
+            self.totals[name] = self.totals.get(name, 0.0) + total
             self.counts[name] = self.counts.get(name, 0) + term.count
             self.weights[name] = term.weight
 
@@ -49,7 +49,7 @@ class Tally:
             {name: (float(total), self.counts[name], self.weights[name]) for name, total in self.totals.items()}
         ):
             for name, (total, count, weight) in part.items():
-                together.totals[name] = together.totals.get(name, torch.zeros((), dtype=torch.float64)) + total
+                together.totals[name] = together.totals.get(name, 0.0) + total
                 together.counts[name] = together.counts.get(name, 0) + count
                 together.weights[name] = weight
         return together
@@ -62,7 +62,7 @@ class Tally:
     def of(cls, state: dict[str, list[float]]) -> Tally:
         """The opposite of `state`."""
         return cls(
-            {name: torch.tensor(total, dtype=torch.float64) for name, (total, _, _) in state.items()},
+            {name: total for name, (total, _, _) in state.items()},
             {name: int(count) for name, (_, count, _) in state.items()},
             {name: weight for name, (_, _, weight) in state.items()},
         )
@@ -251,6 +251,13 @@ def language_term(objective: Objective[Any, Any], terms: dict[str, Any]) -> str 
     """The term whose exponential is the perplexity: the first one, unless the objective says another or None."""
     said: str | None = getattr(objective, "perplexity_of", "")
     return next(iter(terms), None) if said == "" else said
+
+
+def _exact(total: Tensor) -> float | Tensor:
+    """In 64 bits, where the device has them: sums that go on after a resume are the same as those that were not cut."""
+    if total.device.type == "cpu":
+        return float(total)
+    return total if total.device.type == "mps" else total.double()
 
 
 def _loss(output: StepOutput, batch: Batch) -> Tensor:

@@ -54,21 +54,20 @@ def _measure(step: Callable[[], object], candidates: tuple[int, ...], limit: flo
     before = torch.get_num_threads()
     times: dict[int, list[float]] = {threads: [] for threads in candidates}
     try:
-        for threads in candidates:  # the first time is for caches to fill
-            torch.set_num_threads(threads)
-            step()
         began = time.monotonic()
-        while time.monotonic() - began < limit or len(times[candidates[-1]]) < 3:
+        step()  # for caches to fill
+        while True:
             for threads in candidates:
                 torch.set_num_threads(threads)
                 start = time.perf_counter()
                 step()
                 times[threads].append(time.perf_counter() - start)
-            if time.monotonic() - began > 5 * limit:
-                break
+            medians = {threads: statistics.median(measured) for threads, measured in times.items()}
+            rounds, clear = len(times[candidates[0]]), max(medians.values()) > 3 * min(medians.values())
+            if time.monotonic() - began > (limit if rounds >= 3 or clear else 3 * limit):
+                return medians
     finally:
         torch.set_num_threads(before)
-    return {threads: statistics.median(measured) for threads, measured in times.items()}
 
 
 def _digest(key: str, every: int) -> str:

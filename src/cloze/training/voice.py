@@ -23,7 +23,7 @@ _USELESS = (
     r"No device id is provided via `init_process_group`",
     r"barrier\(\): using the device under current context",
     r".*isinstance\(treespec, LeafSpec\)",
-    r".*was not in the list of available precisions",
+    r"You have overridden `transfer_batch_to_device` in `LightningModule`",
 )
 
 
@@ -57,6 +57,8 @@ class Voice:
     @contextmanager
     def only(self) -> Iterator[None]:
         """Within, warnings are lines of ours, and libraries log only what is one."""
+        import pytorch_lightning  # noqa: F401  (sets the level of its loggers when it is imported: before us, not after)
+
         handler = _Handler(self)
         loggers = [logging.getLogger(name) for name in ("cloze", "pytorch_lightning", "lightning_fabric")]
         before = [(logger, logger.level, logger.propagate, list(logger.handlers)) for logger in loggers]

@@ -1,0 +1,330 @@
+"""A run that is stopped and resumed ends in bitwise the weights of one that was not."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jobs
+import pytest
+
+from cloze.errors import Preempted, Refusal
+from cloze.folder import RunFolder
+from cloze.training import checkpoints
+from cloze.training.signals import Signals
+
+JOB = Path(jobs.__file__)
+
+
+def interrupted(folder: Path, monkeypatch: pytest.MonkeyPatch, at: int, **settings: Any) -> None:
+    """Runs until a signal at the end of step `at`; the run saves there and stops."""
+    from cloze.training.callbacks.conductor import Conductor
+
+    agree = Conductor._agree
+
+    def agree_to_stop(self: Conductor, module: Any) -> int:
+        agree(self, module)
+        return signal.SIGTERM if self.progress.step == at else 0
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Conductor, "_agree", agree_to_stop)
+        with pytest.raises(Preempted, match="SIGTERM at step") as stopped:
+            jobs.run(folder, resume=(folder / "run.json").exists(), **settings)
+    assert stopped.value.exit_code == 143
+
+
+def curve(folder: Path) -> list[dict[str, Any]]:
+    """The logged points, without what the clock decides."""
+    clock = ("seconds", "train/tokens_per_second")
+    return [{k: v for k, v in point.items() if k not in clock} for point in RunFolder(folder).points()]
+
+
+@pytest.mark.parametrize("objective", ["mlm", "mlm_sop"])
+@pytest.mark.parametrize(("workers", "micro"), [(0, None), (2, 2)])
+def test_stopped_and_resumed_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, objective: str, workers: int, micro: int | None
+) -> None:
+    settings: dict[str, Any] = {"objective": objective, "workers": workers, "micro": micro}
+    whole = jobs.run(tmp_path / "whole", **settings)
+    folder = tmp_path / "stopped"
+    for at in (3, 7):
+        interrupted(folder, monkeypatch, at, **settings)
+        facts = RunFolder(folder).facts()
+        assert facts["status"] == "preempted" and f"step {at}" in facts["reason"]
+    resumed = jobs.run(folder, resume=True, **settings)
+    assert resumed["weights_sha256"] == whole["weights_sha256"]
+    assert resumed["status"] == "done" and resumed["steps"] == 12 and resumed["tokens"] == whole["tokens"]
+    assert [attempt["from_step"] for attempt in resumed["attempts"]] == [0, 3, 7]
+    assert curve(folder) == curve(tmp_path / "whole")
+    strip = lambda text: text.read_text()  # noqa: E731
+    assert strip(folder / "samples.txt") == strip(tmp_path / "whole" / "samples.txt")
+
+
+def test_from_every_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also at the end, in the step of a validation, before the first and after the last checkpoint."""
+    settings: dict[str, Any] = {"steps": 5, "validate_every": 2, "save_every": 3}
+    whole = jobs.run(tmp_path / "whole", **settings)
+    for at in range(1, 6):
+        folder = tmp_path / str(at)
+        interrupted(folder, monkeypatch, at, **settings)
+        assert jobs.run(folder, resume=True, **settings)["weights_sha256"] == whole["weights_sha256"]
+        assert curve(folder) == curve(tmp_path / "whole")
+
+
+def test_a_validation_that_was_cut_short_is_run_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cloze.training.module import PretrainingModule
+
+    settings: dict[str, Any] = {"steps": 6, "validate_every": 3, "save_every": None}
+    whole = jobs.run(tmp_path / "whole", **settings)
+    for at in (3, 6):
+        folder = tmp_path / str(at)
+        step = PretrainingModule.validation_step
+
+        def stopped(self: Any, batch: Any, batch_idx: int, at: int = at, step: Any = step) -> None:
+            step(self, batch, batch_idx)
+            if self.trainer.global_step == at:
+                os.kill(os.getpid(), signal.SIGHUP)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(PretrainingModule, "validation_step", stopped)
+            with pytest.raises(Preempted) as fault:
+                jobs.run(folder, **settings)
+        assert fault.value.exit_code == 129
+        assert [p["step"] for p in RunFolder(folder).points() if "val/loss" in p] == [3][: at // 3 - 1]
+        assert jobs.run(folder, resume=True, **settings)["weights_sha256"] == whole["weights_sha256"]
+        assert curve(folder) == curve(tmp_path / "whole")
+
+
+def test_nothing_but_the_recipe_decides_the_weights(tmp_path: Path) -> None:
+    """Workers, evaluations, checkpoints, logging, tracking: one digest. The seed: another."""
+    from cloze.tracking.tensorboard import TensorBoard
+
+    plain = jobs.run(tmp_path / "plain")["weights_sha256"]
+    for name, settings in {
+        "workers": {"workers": 3},
+        "seldom": {"validate_every": 100, "save_every": None},
+        "often": {"validate_every": 1, "save_every": 1, "log_every": 1},
+        "tracked": {"tracking": TensorBoard()},
+    }.items():
+        assert jobs.run(tmp_path / name, **settings)["weights_sha256"] == plain, name
+    assert jobs.run(tmp_path / "seed", seed=2)["weights_sha256"] != plain
+
+
+def test_one_part_or_four_give_the_same_curve(tmp_path: Path) -> None:
+    """A step's mean is over the whole batch however it is cut: equal but for the order of additions."""
+    losses = {}
+    for micro in (None, 2):
+        jobs.run(tmp_path / str(micro), micro=micro, dropout=0.0, objective="mlm_sop")
+        losses[micro] = [p["train/loss"] for p in RunFolder(tmp_path / str(micro)).points() if "train/loss" in p]
+    assert losses[None] == pytest.approx(losses[2], rel=1e-4)
+
+
+def test_resumed_in_other_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The position is the step's: a run may go on with another micro-batch, on the same examples."""
+    whole = jobs.run(tmp_path / "whole", dropout=0.0)
+    folder = tmp_path / "stopped"
+    interrupted(folder, monkeypatch, 5, dropout=0.0)
+    resumed = jobs.run(folder, resume=True, micro=2, dropout=0.0)
+    assert resumed["tokens"] == whole["tokens"] and resumed["steps"] == 12
+    assert resumed["metrics"]["val/loss"] == pytest.approx(whole["metrics"]["val/loss"], rel=1e-4)
+
+
+def test_a_longer_budget_goes_on(tmp_path: Path) -> None:
+    jobs.run(tmp_path / "run", steps=6)
+    assert jobs.run(tmp_path / "run", resume=True, steps=6)["steps"] == 6  # done: nothing is trained again
+    longer = jobs.run(tmp_path / "run", resume=True, steps=9)
+    assert longer["steps"] == 9
+    assert [p["step"] for p in RunFolder(tmp_path / "run").points() if "train/loss" in p] == [3, 6, 9]
+    with pytest.raises(Refusal, match="has done 9 steps already"):
+        jobs.run(tmp_path / "run", resume=True, steps=7)
+
+
+def test_another_run_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "run"
+    interrupted(folder, monkeypatch, 5)
+    before = (folder / "run.json").read_text()
+    with pytest.raises(
+        Refusal, match=r"another run than this one: rate \(0\.003 there, 0\.1 here\), seed \(1 there, 2 here\)"
+    ):
+        jobs.run(folder, resume=True, seed=2, rate=0.1)
+    with pytest.raises(Refusal, match=r"already holds a run \(preempted\); resume=auto"):
+        jobs.run(folder)
+    assert (folder / "run.json").read_text() == before
+
+
+@pytest.mark.parametrize("damage", ["cut", "empty", "garbage", "flipped", "missing", "directory", "unfinished"])
+def test_a_damaged_checkpoint_falls_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
+    settings: dict[str, Any] = {"save_every": 2, "steps": 6, "validate_every": 100}
+    whole = jobs.run(tmp_path / "whole", **settings)["weights_sha256"]
+    folder = tmp_path / "run"
+    interrupted(folder, monkeypatch, 5, **settings)
+    newest, older = checkpoints.all_checkpoints(folder / "checkpoints")
+    spoil(newest, damage)
+    found, faults = checkpoints.newest_valid(folder / "checkpoints")
+    assert found == older and len(faults) == 1
+    assert jobs.run(folder, resume=True, **settings)["weights_sha256"] == whole
+    # all of them damaged: never begun anew in silence
+    for path in checkpoints.all_checkpoints(folder / "checkpoints"):
+        if checkpoints.fault_of(path) is None:
+            spoil(path, damage)
+    with pytest.raises(Refusal, match=r"no checkpoint in .* can be used"):
+        jobs.run(folder, resume=True, **{**settings, "steps": 8})
+
+
+def spoil(path: Path, damage: str) -> None:
+    content = path.read_bytes()
+    if damage == "unfinished":
+        path.with_suffix(".json").unlink()
+        return
+    path.unlink()
+    if damage == "directory":
+        path.mkdir()
+    elif damage != "missing":
+        middle = len(content) // 2
+        path.write_bytes(
+            {
+                "cut": content[:middle],
+                "empty": b"",
+                "garbage": b"no checkpoint",
+                "flipped": content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :],
+            }[damage]
+        )
+
+
+def test_a_second_run_is_kept_out(tmp_path: Path) -> None:
+    folder = RunFolder.take(tmp_path / "run", None, "test")
+    with folder:
+        with pytest.raises(Refusal, match="is in use by another run of this process"):
+            RunFolder(tmp_path / "run").lock()
+        code = "import sys; from pathlib import Path; from cloze.folder import RunFolder; RunFolder(Path(sys.argv[1])).lock()"
+        other = subprocess.run([sys.executable, "-c", code, str(folder.path)], capture_output=True, text=True)
+        assert f"is in use by process {os.getpid()} on" in other.stderr
+    RunFolder(tmp_path / "run").lock()
+
+
+def start(folder: Path, *words: object) -> subprocess.Popen[str]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
+    return subprocess.Popen(
+        [sys.executable, str(JOB), str(folder), *map(str, words)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment,
+    )  # fmt: skip
+
+
+def wait_for(condition: Any, process: subprocess.Popen[str], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end, "nothing came of it"
+        time.sleep(0.02)
+
+
+def killed_at_random(folder: Path, kills: int, generator: random.Random, words: list[object]) -> int:
+    """Runs and kills, `kills` times, somewhere between the first step and the end; returns how often it hit a live run."""
+    hits = 0
+    for _ in range(kills):
+        process = start(folder, *words)
+        metrics = folder / "metrics.jsonl"
+        size = metrics.stat().st_size if metrics.exists() else 0
+        log = folder / "log.txt"
+        said = log.stat().st_size if log.exists() else 0
+        wait_for(lambda: log.exists() and log.stat().st_size > said, process)  # noqa: B023
+        if generator.random() < 0.8:
+            wait_for(lambda: process.poll() is not None or (metrics.exists() and metrics.stat().st_size > 0), process)  # noqa: B023
+        time.sleep(generator.random() * 1.5)
+        hits += process.poll() is None
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        del size
+    return hits
+
+
+def test_killed_like_a_machine_that_lost_power(tmp_path: Path) -> None:
+    words: list[object] = ["--steps", 40, "--pause", 0.02, "--save_every", 3, "--workers", 2]
+    whole = jobs.run(tmp_path / "whole", steps=40, save_every=3)["weights_sha256"]
+    folder = tmp_path / "killed"
+    assert killed_at_random(folder, 1, random.Random(0), words) == 1
+    assert RunFolder(folder).facts()["status"] == "running"  # nobody was there to say otherwise
+    end = start(folder, *words)
+    _, err = end.communicate(timeout=120)
+    assert end.returncode == 0, err
+    assert RunFolder(folder).facts()["weights_sha256"] == whole
+    assert curve(folder) == curve(tmp_path / "whole")
+    assert not list((folder / "checkpoints").glob(".*"))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("objective", ["mlm", "mlm_sop"])
+@pytest.mark.parametrize(("workers", "micro"), [(0, 8), (2, 8), (0, 2), (2, 2)])
+def test_twenty_kills(tmp_path: Path, objective: str, workers: int, micro: int) -> None:
+    words: list[object] = [
+        "--objective", objective, "--workers", workers, "--micro", micro, "--steps", 150, "--pause", 0.02, "--save_every", 5,
+        "--validate_every", 7,
+    ]  # fmt: skip
+    whole = jobs.run(
+        tmp_path / "whole", objective=objective, micro=micro, steps=150, save_every=5, validate_every=7
+    )  # fmt: skip
+    folder = tmp_path / "killed"
+    generator = random.Random(f"{objective} {workers} {micro}")
+    hits = 0
+    while hits < 20 and RunFolder(folder).facts().get("status") != "done":
+        hits += killed_at_random(folder, 1, generator, words)
+    end = start(folder, *words)
+    _, err = end.communicate(timeout=300)
+    assert end.returncode == 0, err
+    facts = RunFolder(folder).facts()
+    assert hits >= 5 and facts["weights_sha256"] == whole["weights_sha256"]
+    assert curve(folder) == curve(tmp_path / "whole")
+
+
+@pytest.mark.parametrize(("name", "code"), [("SIGTERM", 143), ("SIGINT", 130), ("SIGUSR1", 138)])
+def test_signals(tmp_path: Path, name: str, code: int) -> None:
+    folder = tmp_path / "run"
+    process = start(folder, "--steps", 500, "--pause", 0.02, "--micro", 2, "--save_every", 1000)
+    wait_for(lambda: (folder / "metrics.jsonl").exists(), process)
+    process.send_signal(getattr(signal, name))
+    asked = time.monotonic()
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code and "Traceback" not in out + err
+    assert time.monotonic() - asked < 15
+    facts = RunFolder(folder).facts()
+    assert facts["status"] == "preempted" and name in facts["reason"]
+    newest, _ = checkpoints.newest_valid(folder / "checkpoints")
+    assert newest is not None and f"step {checkpoints.step_of(newest)}" in facts["reason"]  # not one step is lost
+
+
+def test_a_second_signal_does_not_wait() -> None:
+    from cloze.training.signals import AtOnce
+
+    before = signal.getsignal(signal.SIGUSR1)
+    with Signals() as signals:
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert signals.asked == signal.SIGUSR1
+        with pytest.raises(AtOnce):
+            os.kill(os.getpid(), signal.SIGUSR1)
+    assert signal.getsignal(signal.SIGUSR1) == before
+
+
+def test_checkpoints_hold_plain_things_only(tmp_path: Path) -> None:
+    jobs.run(tmp_path / "run", steps=3)
+    path, _ = checkpoints.newest_valid(tmp_path / "run" / "checkpoints")
+    assert path is not None
+    content = checkpoints.load(path)  # weights_only=True
+    assert {key.partition(".")[0] for key in content["state_dict"]} == {"model", "objective"}
+    assert json.loads(content["cloze"]["identity"])["seed"] == 1
+    with pytest.raises(TypeError, match=r"checkpoint\['where'\] is a PosixPath"):
+        checkpoints.refuse_objects({"where": tmp_path})
+
+
+def test_retention(tmp_path: Path) -> None:
+    jobs.run(tmp_path / "run", steps=10, save_every=1, validate_every=2)
+    facts = RunFolder(tmp_path / "run").facts()
+    kept = {checkpoints.step_of(path) for path in checkpoints.all_checkpoints(tmp_path / "run" / "checkpoints")}
+    assert kept == {9, 10, facts["best"]["step"]}
