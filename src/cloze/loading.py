@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from cloze.data.tokenizers import Tokenizer
 
 RUNTIME = ("vocabulary", "length", "pooler")
+TOKENIZER_CONFIG = "tokenizer_config.json"
 
 
 @dataclass(frozen=True)
@@ -212,6 +213,10 @@ def export(run: str | Path, directory: str | Path) -> None:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         tokenizer.save(directory, initial.length)
+        if complete.get("segments", 1) > 1:  # else their tokenizer would not tell the two texts of a pair apart
+            names = storage.read_json(directory / TOKENIZER_CONFIG)
+            names["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
+            storage.write_json(directory / TOKENIZER_CONFIG, names)
         storage.write_tensors(directory / storage.WEIGHTS, weights, {"format": "pt"})
         storage.write_json(directory / storage.CONFIG, {**config, "dtype": "float32"})
     except OSError as error:
@@ -236,8 +241,7 @@ def _from_run(folder: Path, trusted: Sequence[str], stored: storage.Stored | Non
     stored = stored or storage.read_model(folder)
     node = dict(stored.config["model"])
     family = _family(node.get("_target_"), trusted)
-    if wrong := faults([family], {k: v for k, v in node.items() if k != "_target_"}, "model", RUNTIME):
-        raise Refusal(f"{folder / storage.CONFIG} does not fit {family.__name__}: {wrong[0]}")
+    _refuse_settings(folder, family, node)
     tokenizer = _as_large(Tokenizer.load(folder), int(stored.config["vocabulary"]), folder)
     return Initial({"model": node}, stored.weights, tokenizer, int(stored.config["length"]))
 
@@ -260,12 +264,19 @@ def _from_transformers(folder: Path, config: Mapping[str, Any]) -> Initial:
         raise Refusal(f"{folder}: {refusal}") from None
     except (KeyError, TypeError, ValueError) as error:
         raise Refusal(f"{folder / storage.CONFIG} is not a whole description of a {model_type}: {error!r}") from None
+    _refuse_settings(folder, family, settings)
     target = f"{family.__module__}.{family.__qualname__}"
     embedding = config.get("vocab_size")
     if not isinstance(embedding, int):
         raise Refusal(f"{folder / storage.CONFIG} has vocab_size={embedding!r}; expected a whole number")
     tokenizer = _as_large(Tokenizer.load(folder), embedding, folder)
     return Initial({"model": {"_target_": target, **settings}}, ours, tokenizer, int(settings.get("positions", 512)))
+
+
+def _refuse_settings(folder: Path, family: type, settings: Mapping[str, Any]) -> None:
+    """A description is held against the class's signature, as a run's words are."""
+    if wrong := faults([family], {k: v for k, v in settings.items() if k != "_target_"}, "model", RUNTIME):
+        raise Refusal(f"{folder / storage.CONFIG} does not fit {family.__name__}: {wrong[0]}")
 
 
 def _in_32_bits(tensor: Tensor) -> Tensor:

@@ -139,6 +139,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Tensors and metadata of a safetensors file. Raises Refusal saying what is wrong with the file."""
     from safetensors import SafetensorError, safe_open
 
+    if path.is_dir():
+        raise Refusal(f"{path} is a directory; expected a safetensors file")
     try:
         size = path.stat().st_size
         if size == 0:
@@ -149,13 +151,10 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             return tensors, dict(file.metadata() or {})
     except FileNotFoundError:
         raise Refusal(f"{path} is not there") from None
-    except IsADirectoryError:
-        raise Refusal(f"{path} is a directory; expected a safetensors file") from None
     except SafetensorError as error:
         start = path.open("rb").read(256)
-        what = (
-            "text" if start[:1] != b"\x00" and start.decode("utf-8", "replace").isprintable() else "damaged or cut off"
-        )
+        # a whole file begins with the header's size in 8 bytes, of which some are 0
+        what = "text" if start.isascii() and b"\x00" not in start else "damaged or cut off"
         raise Refusal(f"{path} ({size:,} bytes) is {what}, not a whole safetensors file: {error}") from None
     except OSError as error:
         raise Refusal(f"{path} cannot be read: {error}") from None

