@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from cloze.models.base import TokenHead
@@ -29,15 +30,51 @@ def token_cross_entropy(
     """
     rows = rows or max(1, PIECE // embedding.shape[0])
     if len(hidden) <= rows:
-        logits = head(hidden, embedding)
-        with torch.no_grad():
-            right = logits.argmax(-1) == targets
-        return F.cross_entropy(logits.float(), targets, reduction="sum"), right
+        return cross_entropy(head(hidden, embedding), targets)
     parameters = [parameter for parameter in head.parameters() if parameter.requires_grad]
     total, right = _Pieces.apply(  # type: ignore[no-untyped-call]
         head, targets, rows, hidden, embedding, *parameters
     )
     return total, right
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum of the cross-entropies in nats (fp32), and whether each target is the first choice: (M, V), (M,) -> scalar, (M,).
+
+    While gradients are asked for on a CPU, half-precision logits are never copied to single precision: the softmax is
+    taken as it is, which is all that the gradient needs. A tie then counts as right.
+    """
+    if logits.device.type == "cpu" and logits.requires_grad and torch.is_grad_enabled():
+        total, right = _Training.apply(logits, targets)  # type: ignore[no-untyped-call]
+        return total, right
+    # topk finds the same as argmax, in a quarter of the time in bf16
+    right = logits.detach().topk(1).indices.squeeze(-1) == targets
+    return F.cross_entropy(logits.float(), targets, reduction="sum"), right
+
+
+class _Training(torch.autograd.Function):
+    """The loss, with its gradient taken at once: softmax minus one at the target, in the logits' own precision."""
+
+    @staticmethod
+    def forward(context: Any, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        place = targets.unsqueeze(-1)
+        highest = logits.amax(-1, keepdim=True)
+        chosen = logits.gather(-1, place)
+        gradient = torch.softmax(logits, -1)
+        # log of the sum of exponentials, by way of the largest probability: that one never underflows
+        normaliser = highest.float() - gradient.amax(-1, keepdim=True).float().log()
+        total = (normaliser - chosen.float()).sum()
+        gradient.scatter_add_(-1, place, torch.full_like(chosen, -1))
+        right = (chosen == highest).squeeze(-1)
+        context.save_for_backward(gradient)
+        context.mark_non_differentiable(right)
+        return total, right
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, above: Tensor, _: Tensor) -> tuple[Tensor, None]:
+        (gradient,) = context.saved_tensors
+        return gradient * above.to(gradient.dtype), None
 
 
 class _Pieces(torch.autograd.Function):
@@ -65,9 +102,7 @@ class _Pieces(torch.autograd.Function):
             piece = slice(start, start + rows)
             with torch.set_grad_enabled(wanted):
                 states = hidden[piece].detach().requires_grad_(wanted)
-                logits = head(states, shared[0])
-                loss = F.cross_entropy(logits.float(), targets[piece], reduction="sum")
-            right[piece] = logits.detach().argmax(-1) == targets[piece]
+                loss, right[piece] = cross_entropy(head(states, shared[0]), targets[piece])
             total += loss.detach()
             if hidden_gradient is not None:
                 asked = [states, *(tensor for tensor in shared if tensor.requires_grad)]
