@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from cloze.data.world import words as lists
 from cloze.data.world.draws import Draws, Table, chance
@@ -18,7 +18,7 @@ OrderCue = Literal["local", "global", "both", "none"]
 COUNTS = Table((1, 2, 3, 4, 5, 6), (70, 8, 8, 6, 5, 3))
 PRICES = Table([Word(number, "NUM") for number in lists.NUMBERS], (6, 8, 6, 5, 8, 2, 2, 2, 1, 6, 1))
 CONTAINERS = Table(("box", "shelf", "rack"), (3, 2, 1))
-PARAGRAPHS = Table((2, 3, 4), (3, 5, 2))
+MORE = (chance(1.0), chance(1.0), chance(0.7), chance(0.3), chance(0.0))  # another paragraph, after so many
 YES_65, YES_40, YES_30, HALF = chance(0.65), chance(0.4), chance(0.3), chance(0.5)
 FIRST_SLOT = Table(tuple(range(9)), (9, 4, 4, 6, 3, 3, 4, 2, 2))
 NEXT_SLOT = Table((1, 2, 3), (5, 2, 3))
@@ -239,12 +239,10 @@ class Story(Writer):
     def introduce(self, a: Person) -> Person:
         """Who it is about, where, and what they have; then a friend."""
         draws = self.draws
-        town = self.town()
-        role = draws.pick(self.topic.roles)
-        a.role = role
-        facts = (Fact("role", a, value=role), Fact("lives", a, place=town))
-        form = draws.pick(INTRODUCTIONS)
-        self.say(form, *facts, A=a, R=role, P=town)
+        slots: dict[str, Any] = {"A": a, "R": lambda: draws.pick(self.topic.roles), "P": self.town}
+        self.fill(draws.pick(INTRODUCTIONS), slots)
+        a.role = slots["R"]
+        self.end(Fact("role", a, value=a.role), Fact("lives", a, place=slots["P"]))
         if draws.pick(YES_30):
             company = draws.pick(self.topic.companies)
             self.say("A worked/VERB for/ADP C", Fact("employer", a, value=company), A=a, C=company)
@@ -254,21 +252,20 @@ class Story(Writer):
         thing = self.new_thing()
         self.say("A had/VERB T", Fact("has", a, thing), A=a, T=thing)
         b = self.new_person()
-        role = draws.pick(self.topic.roles)
-        b.role = role
-        self.say(
-            "A:p friend/NOUN B was/AUX R:a", Fact("friend", a, other=b), Fact("role", b, value=role), A=a, B=b, R=role
-        )
+        slots = {"A": a, "B": b, "R": lambda: draws.pick(self.topic.roles)}
+        self.fill("A:p friend/NOUN B was/AUX R:a", slots)
+        b.role = slots["R"]
+        self.end(Fact("friend", a, other=b), Fact("role", b, value=b.role))
         return b
 
     def tell(self) -> Document:
         """The document."""
         a = self.new_person()
         b = self.introduce(a)
-        number = self.draws.pick(PARAGRAPHS)
         used: list[object] = []
-        for index in range(number):
-            self.paragraph = index + 1
+        while self.draws.pick(MORE[self.paragraph]):
+            index = self.paragraph
+            self.paragraph += 1
             self.last = ()
             if self.cue in ("both", "global"):
                 before = self.slot

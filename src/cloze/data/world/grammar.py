@@ -168,12 +168,15 @@ class Writer:
         self.end(*facts)
 
     def fill(self, template: str, slots: dict[str, Any]) -> None:
+        """The words of a template. A slot bound to a function is drawn when the text comes to it, and bound to the result."""
         words = self.words
         for slot, form, word in _compiled(template):
             if word is not None:
                 words.append(word)
                 continue
             value = slots[slot]
+            if callable(value):
+                value = slots[slot] = value()
             if isinstance(value, Person):
                 self.person(value, form or "s")
             elif isinstance(value, Thing):

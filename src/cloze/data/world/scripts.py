@@ -59,12 +59,12 @@ def giving(t: Story, a: Person, b: Person) -> None:
 def losing(t: Story, a: Person, b: Person) -> None:
     thing = t.held(a)
     t.event(Fact("lose", a, thing))
-    first, second = t.somewhere(0), t.somewhere(1)
+    first = t.somewhere(0)
     t.say("A looked/VERB for/ADP T:o in/ADP P", Fact("seek", a, thing, place=first), A=a, T=thing, P=first)
     t.say("T T:be not/PART there/ADV", T=thing)
     if t.draws.pick(EVEN):
         t.say("A asked/VERB B:o for/ADP help/NOUN", A=a, B=b)
-    t.event(Fact("find", b, thing, place=second))
+    t.event(Fact("find", b, thing, place=t.somewhere(1)))
     t.event(Fact("return", b, thing, a))
     t.happy(a)
 
@@ -120,8 +120,9 @@ def painting(t: Story, a: Person, b: Person) -> None:
 def contest(t: Story, a: Person, b: Person) -> None:
     hall = t.somewhere(1)
     t.say("there/PRON was/AUX a/DET contest/NOUN in/ADP P", P=hall)
-    mine, yours = t.new_thing(), t.new_thing()
+    mine = t.new_thing()
     t.event(Fact("bring", a, mine, place=hall), passive=False)
+    yours = t.new_thing()
     t.say("B brought/VERB T:o", Fact("bring", b, yours, place=hall), B=b, T=yours)
     t.evaluate(mine, True)
     t.evaluate(yours, False)
