@@ -1,3 +1,4 @@
 from cloze.cli import train
 
-train()
+if __name__ == "__main__":  # processes that tokenise or feed a run import this file too
+    train()

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 def refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Runs a command in an empty folder; returns what it said, having checked how it ended."""
     monkeypatch.chdir(tmp_path)
-    before = {path for path in tmp_path.rglob("*")}
+    before = set(tmp_path.rglob("*"))
 
     def run(*words: str) -> str:
         code = cli._guarded(cli._train, [*words])
@@ -27,7 +27,7 @@ def refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         assert code == 2, heard.err or heard.out
         assert heard.err.startswith("error: ")
         assert "Traceback" not in heard.err + heard.out
-        left = {path for path in tmp_path.rglob("*")} - before
+        left = set(tmp_path.rglob("*")) - before
         assert not [path for path in left if path.is_file() and "cache" not in path.parts], left
         return heard.err
 

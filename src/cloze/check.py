@@ -21,7 +21,7 @@ RUNTIME = {
     "objective": ("model", "vocabulary", "length"),
 }
 SINGLE = ("data", "tokenizer", "model", "optimizer", "schedule", "budget", "hardware", "checkpoint", "tracking")
-_SECRET = re.compile(r"(^|_)(api_?key|token|secret|password|passwd|credential)s?$", re.IGNORECASE)
+_SECRET = re.compile(r"(^|_)(api_?key|token|secret|password|passwd|credentials?)$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,94 @@
+"""Every command that README and docs print is run, shortened to two steps; none is there that does not work."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cloze import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SHORT = ["budget.steps=2", "validation.examples=8", "validation.every=2", "tracking=none", "hardware.threads=1"]
+SMALL_WORLD = ["data.documents=400", "data.validation_documents=30", "data.test_documents=10"]
+
+# What the pages' commands speak of, in a folder that the test makes: a run, the user's own text.
+TEXT = "\n\n".join(
+    f"Chapter {n} begins here. The lamp was lit at {n} o'clock, and someone came in. They sat down. Nothing was said for a while."
+    for n in range(400)
+)
+
+
+def commands() -> Iterator[tuple[str, str]]:
+    """(page, command) of every line in a code block that begins like one of ours; a trailing backslash continues it."""
+    for page in PAGES:
+        for block in re.findall(r"```(?:bash|console|sh)\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL):
+            for line in block.replace("\\\n", " ").splitlines():
+                command = line.removeprefix("$ ").split("  #")[0].strip()
+                if re.match(r"(python train\.py|cloze |make |python -m )", command):
+                    yield page.name, command
+
+
+COMMANDS = sorted(set(commands()))
+
+
+def test_the_pages_have_commands() -> None:
+    assert len(COMMANDS) >= 15
+    assert any(command == "make train" for _, command in COMMANDS)
+    assert any(command == "make test" for _, command in COMMANDS)
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with books/ and a finished run outputs/first, as the pages assume."""
+    folder = tmp_path_factory.mktemp("workplace")
+    (folder / "books").mkdir()
+    for n in range(3):
+        (folder / "books" / f"book{n}.txt").write_text(TEXT, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert cli._guarded(cli._train, [*SHORT, *SMALL_WORLD, "output_dir=outputs/first"]) == 0
+    return folder
+
+
+@pytest.mark.parametrize(("page", "command"), COMMANDS, ids=[f"{page}: {command}" for page, command in COMMANDS])
+def test_a_printed_command_works(page: str, command: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = shlex.split(command)
+    while re.fullmatch(r"[A-Z_]+=\S*", words[0]):
+        words.pop(0)
+    if words[0] == "make":
+        target = words[1]
+        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE), target
+        return
+    if words[:2] == ["python", "-m"]:
+        assert (ROOT / (words[2].replace(".", "/") + ".py")).exists() or (ROOT / words[2] / "__main__.py").exists()
+        return
+    monkeypatch.chdir(workplace)
+    if words[0] == "cloze" and words[1] != "train":
+        monkeypatch.setattr(sys, "argv", words)
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        assert not end.value.code
+        return
+    words = words[2:]
+    if any(word.startswith(("data.path=", "init=", "resume=")) and "shared" in word for word in words):
+        pytest.skip("needs ../shared/data, real public data that is not part of the repository")
+    assert cli._guarded(cli._train, shortened(words)) == 0
+
+
+def shortened(words: list[str]) -> list[str]:
+    """The same sentence for two steps on little text: the budget and the size of model and text are the test's."""
+    if any(word in ("--help", "--cfg") for word in words):
+        return words
+    kept = [
+        word for word in words if not word.startswith(("budget", "size=", "validation.", "tracking", "schedule.warmup"))
+    ]
+    data = next((word for word in words if word.startswith("data=")), "data=world")
+    small = [*SHORT, *(SMALL_WORLD if data == "data=world" else [])]
+    small += [] if any(word.startswith("init=") for word in words) else ["size=tiny"]
+    return [*kept, *(word for word in small if word.partition("=")[0] not in {k.partition("=")[0] for k in kept})]
