@@ -10,7 +10,10 @@ import hashlib
 import itertools
 import json
 import logging
+import re
+import zlib
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,6 +24,7 @@ from numpy.typing import NDArray
 from cloze.data import cache as caches
 from cloze.data import keyed
 from cloze.data.base import Corpus, Text, Vocabulary
+from cloze.data.merges import learn_merges
 from cloze.errors import Refusal
 
 if TYPE_CHECKING:
@@ -243,8 +247,8 @@ class Trained(Settings):
         self.sample = sample
 
     @abstractmethod
-    def train(self, texts: Iterator[list[str]], special: list[str]) -> tokenizers.Tokenizer:
-        """Trains on batches of sentences; `special` are the first ids."""
+    def train(self, texts: Sampled, special: list[str]) -> tokenizers.Tokenizer:
+        """Trains on a sample of sentences; `special` are the first ids."""
 
     def obtain(self, corpus: Corpus, special_tokens: Sequence[str], sentinels: int, cache: Path) -> Tokenizer:
         import tokenizers
@@ -269,15 +273,16 @@ class Trained(Settings):
         extra = [f"<extra_id_{number}>" for number in range(sentinels)]
         special = list(dict.fromkeys([*surfaces.values(), *extra]))
         _log.info("training the tokenizer: %s, %s tokens asked for", type(self).__name__, f"{self.vocabulary:,}")
-        backend = self.train(_training_texts(corpus, self.sample), special)
+        texts = Sampled(corpus, self.sample)
+        if not texts.characters:
+            raise Refusal("the training split holds no text to train a tokenizer on")
+        backend = self.train(texts, special)
         size = backend.get_vocab_size()
         if size > self.vocabulary:
             raise Refusal(
                 f"tokenizer.vocabulary={self.vocabulary} is too small: {len(special)} special tokens and the characters of this "
                 f"corpus need at least {size}"
             )
-        if size <= len(special):
-            raise Refusal("the training split holds no text to train a tokenizer on")
         if size < self.vocabulary:
             _log.info("the corpus yields a vocabulary of %s (%s asked for)", f"{size:,}", f"{self.vocabulary:,}")
         backend.post_processor = _template(surfaces, backend, sentinels)
@@ -297,23 +302,92 @@ def _in_order(roles: Iterable[str]) -> list[str]:
     return [role for role in ROLES if role in asked]
 
 
-def _training_texts(corpus: Corpus, sample: int) -> Iterator[list[str]]:
-    """Batches of sentences, `sample` characters at most: of a larger corpus, parts drawn evenly from all over it."""
-    parts = corpus.parts("train")
-    characters = 0
-    batch: list[str] = []
-    for number in keyed.permutation(keyed.key("tokenizer"), len(parts)):
-        for record in corpus.read(parts[int(number)]):
+class Sampled:
+    """Sentences to train on, `characters` at most: of a larger corpus, parts drawn from all over it. Kept compressed in memory.
+
+    Of words without end (longer than `LONG` characters), which take long to learn nothing from, only so many characters are kept.
+    """
+
+    LONG, KEPT = 1000, 50_000
+
+    def __init__(self, corpus: Corpus, characters: int) -> None:
+        self._batches: list[bytes] = []
+        self.characters = 0
+        left = characters
+        self._long_left = self.KEPT
+        batch: list[str] = []
+        parts = corpus.parts("train")
+        order = keyed.permutation(keyed.key("tokenizer"), len(parts))
+        for record in itertools.chain.from_iterable(corpus.read(parts[int(number)]) for number in order):
             assert isinstance(record, Text)
             batch.extend(record.sentences)
-            characters += sum(map(len, record.sentences))
-            if len(batch) >= 4096:
-                yield batch
+            more = sum(map(len, record.sentences))
+            self.characters += more
+            left -= more
+            if len(batch) >= 4096 or left <= 0:
+                self._keep(batch)
                 batch = []
-            if characters >= sample:
-                yield batch
-                return
-    yield batch
+            if left <= 0:
+                break
+        self._keep(batch)
+
+    def _keep(self, batch: list[str]) -> None:
+        if max(map(len, batch), default=0) > self.LONG:
+            batch = [re.sub(rf"\S{{{self.LONG + 1},}}", self._shorten, text) for text in batch]
+        self._batches.append(zlib.compress("\0".join(batch).encode(), 1))
+
+    def _shorten(self, match: re.Match[str]) -> str:
+        kept = match[0][: self._long_left]
+        self._long_left -= len(kept)
+        return kept
+
+    def __iter__(self) -> Iterator[list[str]]:
+        for batch in self._batches:
+            yield zlib.decompress(batch).decode().split("\0")
+
+    def words(self, backend: tokenizers.Tokenizer) -> Counter[str]:
+        """How often each word occurs, as the tokenizer's normaliser and pre-tokenizer cut them."""
+        spaced: Counter[str] = Counter()
+        for batch in self._batches:
+            spaced.update(zlib.decompress(batch).decode().replace("\0", " ").split())
+        normalise = backend.normalizer.normalize_str
+        cut = backend.pre_tokenizer.pre_tokenize_str
+        words: Counter[str] = Counter()
+        for text, count in spaced.items():
+            for word, _ in cut(normalise(text)):
+                words[word] += count
+        return words
+
+
+def _learn(
+    words: Counter[str], settings: WordPiece | BPE, special: list[str], prefix: str, suffix: str
+) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Vocabulary and merges. A word's inner characters carry the prefix, its last one the suffix."""
+    characters: Counter[str] = Counter()
+    for word, count in words.items():
+        for character in word:
+            characters[character] += count
+    ranked = sorted(characters, key=lambda character: (-characters[character], character))
+    alphabet = set(ranked[: settings.alphabet])
+
+    def spelled(word: str) -> list[str]:
+        return [prefix * (at > 0) + character + suffix * (at == len(word) - 1) for at, character in enumerate(word)]
+
+    known = [(spelled(word), count) for word, count in words.items() if alphabet.issuperset(word)]
+    surfaces = [*special, *sorted(alphabet.union(*(spelling for spelling, _ in known)).difference(special))]
+    if len(surfaces) > settings.vocabulary:
+        raise Refusal(
+            f"tokenizer.vocabulary={settings.vocabulary} is too small: {len(special)} special tokens and the characters of this corpus "
+            f"need at least {len(surfaces)} (tokenizer.alphabet={settings.alphabet} says how many different ones are kept)"
+        )
+    number = {surface: symbol for symbol, surface in enumerate(surfaces)}
+    spellings: Counter[tuple[int, ...]] = Counter()
+    for spelling, count in known:
+        spellings[tuple(number[piece] for piece in spelling)] += count
+    written, pairs = learn_merges(
+        spellings, surfaces, prefix, settings.vocabulary - len(surfaces), settings.min_frequency
+    )
+    return {surface: symbol for symbol, surface in enumerate(written)}, [(written[a], written[b]) for a, b in pairs]
 
 
 def _template(surfaces: dict[str, str], backend: tokenizers.Tokenizer, sentinels: int) -> Any:
@@ -354,25 +428,19 @@ class WordPiece(Trained):
         self.min_frequency = min_frequency
         self.alphabet = alphabet
 
-    def train(self, texts: Iterator[list[str]], special: list[str]) -> tokenizers.Tokenizer:
+    def train(self, texts: Sampled, special: list[str]) -> tokenizers.Tokenizer:
         import tokenizers
-        from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+        from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-        backend = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]", max_input_chars_per_word=self.max_word))
+        backend = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
         backend.normalizer = normalizers.BertNormalizer(lowercase=self.lowercase)
-        words = pre_tokenizers.BertPreTokenizer()
-        backend.pre_tokenizer = pre_tokenizers.Sequence([words, pre_tokenizers.FixedLength(self.max_word)])
-        backend.train_from_iterator(
-            texts,
-            trainers.WordPieceTrainer(
-                vocab_size=self.vocabulary,
-                min_frequency=self.min_frequency,
-                limit_alphabet=self.alphabet,
-                special_tokens=special,
-                show_progress=False,
-            ),
-        )
-        backend.pre_tokenizer = words  # longer words are [UNK] from here on, as in BERT
+        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        words = texts.words(backend)
+        for word in [word for word in words if len(word) > self.max_word]:
+            del words[word]  # [UNK] whatever is learnt from them
+        vocabulary, _ = _learn(words, self, special, prefix="##", suffix="")
+        backend.model = models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=self.max_word)
+        backend.add_special_tokens(special)
         backend.decoder = decoders.WordPiece(prefix="##", cleanup=True)
         return backend
 
@@ -397,26 +465,18 @@ class BPE(Trained):
         self.min_frequency = min_frequency
         self.alphabet = alphabet
 
-    def train(self, texts: Iterator[list[str]], special: list[str]) -> tokenizers.Tokenizer:
+    def train(self, texts: Sampled, special: list[str]) -> tokenizers.Tokenizer:
         import tokenizers
-        from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
+        from tokenizers import decoders, models, normalizers, pre_tokenizers
 
-        backend = tokenizers.Tokenizer(models.BPE(unk_token="<unk>", end_of_word_suffix="</w>"))
+        backend = tokenizers.Tokenizer(models.BPE())
         backend.normalizer = normalizers.BertNormalizer(lowercase=self.lowercase)
         backend.pre_tokenizer = pre_tokenizers.Sequence(
             [pre_tokenizers.BertPreTokenizer(), pre_tokenizers.FixedLength(self.max_word)]
         )
-        backend.train_from_iterator(
-            texts,
-            trainers.BpeTrainer(
-                vocab_size=self.vocabulary,
-                min_frequency=self.min_frequency,
-                limit_alphabet=self.alphabet,
-                special_tokens=special,
-                end_of_word_suffix="</w>",
-                show_progress=False,
-            ),
-        )
+        vocabulary, merges = _learn(texts.words(backend), self, special, prefix="", suffix="</w>")
+        backend.model = models.BPE(vocabulary, merges, unk_token="<unk>", end_of_word_suffix="</w>")
+        backend.add_special_tokens(special)
         backend.decoder = decoders.BPEDecoder(suffix="</w>")
         return backend
 
@@ -440,7 +500,7 @@ class ByteLevelBPE(Trained):
         _at_least("min_frequency", min_frequency, 0)
         self.min_frequency = min_frequency
 
-    def train(self, texts: Iterator[list[str]], special: list[str]) -> tokenizers.Tokenizer:
+    def train(self, texts: Sampled, special: list[str]) -> tokenizers.Tokenizer:
         import tokenizers
         from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -481,7 +541,7 @@ class Unigram(Trained):
         _at_least("max_piece", max_piece, 1)
         self.max_piece = max_piece
 
-    def train(self, texts: Iterator[list[str]], special: list[str]) -> tokenizers.Tokenizer:
+    def train(self, texts: Sampled, special: list[str]) -> tokenizers.Tokenizer:
         import tokenizers
         from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
@@ -494,16 +554,23 @@ class Unigram(Trained):
                 pre_tokenizers.FixedLength(self.max_word),
             ]
         )
-        backend.train_from_iterator(
-            texts,
-            trainers.UnigramTrainer(
-                vocab_size=self.vocabulary,
-                max_piece_length=self.max_piece,
-                special_tokens=special,
-                unk_token="<unk>",
-                show_progress=False,
-            ),
+        trainer = trainers.UnigramTrainer(
+            vocab_size=self.vocabulary,
+            max_piece_length=self.max_piece,
+            special_tokens=special,
+            unk_token="<unk>",
+            show_progress=False,
         )
+        try:
+            backend.train_from_iterator(texts, trainer)
+        except Exception as error:  # the library's only kind
+            least = len(special) + len(set().union(*texts.words(backend)))
+            if least <= self.vocabulary:
+                raise
+            raise Refusal(
+                f"tokenizer.vocabulary={self.vocabulary} is too small: {len(special)} special tokens and the characters of this corpus "
+                f"need at least {least}"
+            ) from error
         backend.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
         return backend
 
@@ -522,7 +589,7 @@ class Character(Trained):
         _at_least("min_frequency", min_frequency, 0)
         self.min_frequency = min_frequency
 
-    def train(self, texts: Iterator[list[str]], special: list[str]) -> tokenizers.Tokenizer:
+    def train(self, texts: Sampled, special: list[str]) -> tokenizers.Tokenizer:
         import tokenizers
         from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
