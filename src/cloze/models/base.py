@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from cloze.data.base import Record, Text
 from cloze.models.layout import Layout
@@ -26,9 +27,12 @@ class Sequences:
     segments: Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Sequences:
-        move = lambda x: None if x is None else x.to(device, non_blocking=non_blocking)  # noqa: E731
-        return Sequences(self.tokens.to(device, non_blocking=non_blocking), self.layout.to(device),
-                         self.positions.to(device, non_blocking=non_blocking), move(self.segments))
+        return Sequences(
+            self.tokens.to(device, non_blocking=non_blocking),
+            self.layout.to(device),
+            self.positions.to(device, non_blocking=non_blocking),
+            None if self.segments is None else self.segments.to(device, non_blocking=non_blocking),
+        )
 
 
 @dataclass
@@ -64,9 +68,13 @@ class Batch:
         return Batch(
             self.inputs.to(device, non_blocking),
             {name: value.to(device, non_blocking=non_blocking) for name, value in self.targets.items()},
-            self.counts, self.step_counts,
+            self.counts,
+            self.step_counts,
             self.decoder.to(device, non_blocking) if self.decoder else None,
-            self.indices, self.step, self.parts, self.extra,
+            self.indices,
+            self.step,
+            self.parts,
+            self.extra,
         )
 
 
@@ -88,12 +96,25 @@ class HiddenStates:
     encoder: Tensor | None = None
 
 
-class TokenHead(nn.Module, ABC):
-    """The family's own way from hidden states to vocabulary logits; the word embedding is lent to it at every call (tied)."""
+class TokenHead(nn.Module):
+    """The family's own way from hidden states to vocabulary logits; the word embedding is lent to it at every call.
 
-    @abstractmethod
+    A family says what `features` are. One whose logits are not features @ embedding.T + bias has a `forward` of its own.
+    """
+
+    bias: Tensor | None  # (V,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_parameter("bias", None)
+
+    def features(self, hidden: Tensor) -> Tensor:
+        """(M, width) hidden states -> (M, E): what is multiplied with the word embedding."""
+        return hidden
+
     def forward(self, hidden: Tensor, embedding: Tensor) -> Tensor:
         """(M, width) hidden states and (V, E) word embedding -> (M, V) logits."""
+        return F.linear(self.features(hidden), embedding, self.bias)
 
 
 class Backbone(nn.Module, ABC):

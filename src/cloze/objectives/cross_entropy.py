@@ -23,14 +23,22 @@ PIECE = 1 << 25  # logits that may exist at a time (128 MiB in fp32): more than 
 def token_cross_entropy(
     head: TokenHead, hidden: Tensor, embedding: Tensor, targets: Tensor, rows: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Sum of the cross-entropies in nats, and whether each target is the head's first choice.
+    """Sum of the cross-entropies in nats (fp32), and whether each target is the head's first choice.
 
     hidden (M, width), embedding (V, E), targets (M,) int64 -> scalar, (M,) bool. `rows` is how many rows go through
-    the head at a time; 0 chooses: all at once where the logits are few, else as many as `PIECE` holds.
+    the head at a time; 0 chooses: all at once where the logits are few, else as many as `PIECE` holds. In training on a
+    CPU a tie for the first choice counts as right.
     """
     rows = rows or max(1, PIECE // embedding.shape[0])
+    if hidden.device.type == "cpu" and torch.is_grad_enabled() and type(head).forward is TokenHead.forward:
+        features = head.features(hidden)
+        if features.requires_grad or embedding.requires_grad:
+            total, right = _Products.apply(  # type: ignore[no-untyped-call]
+                features, embedding, head.bias, targets, rows
+            )
+            return total, right
     if len(hidden) <= rows:
-        return cross_entropy(head(hidden, embedding), targets)
+        return _cross_entropy(head(hidden, embedding), targets)
     parameters = [parameter for parameter in head.parameters() if parameter.requires_grad]
     total, right = _Pieces.apply(  # type: ignore[no-untyped-call]
         head, targets, rows, hidden, embedding, *parameters
@@ -38,43 +46,70 @@ def token_cross_entropy(
     return total, right
 
 
-def cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Sum of the cross-entropies in nats (fp32), and whether each target is the first choice: (M, V), (M,) -> scalar, (M,).
-
-    While gradients are asked for on a CPU, half-precision logits are never copied to single precision: the softmax is
-    taken as it is, which is all that the gradient needs. A tie then counts as right.
-    """
-    if logits.device.type == "cpu" and logits.requires_grad and torch.is_grad_enabled():
-        total, right = _Training.apply(logits, targets)  # type: ignore[no-untyped-call]
-        return total, right
-    # topk finds the same as argmax, in a quarter of the time in bf16
+def _cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    # topk finds the same as argmax, in bf16 on a CPU in a quarter of the time
     right = logits.detach().topk(1).indices.squeeze(-1) == targets
     return F.cross_entropy(logits.float(), targets, reduction="sum"), right
 
 
-class _Training(torch.autograd.Function):
-    """The loss, with its gradient taken at once: softmax minus one at the target, in the logits' own precision."""
+class _Products(torch.autograd.Function):
+    """The loss of logits features @ embedding.T + bias, on a CPU: (M, E), (V, E), (V,), (M,) -> scalar, (M,).
+
+    Half-precision logits are never copied to single precision: their softmax, less one at the target, is all that the
+    gradients need, and those are taken at once, so that only one piece's logits exist, once.
+    """
 
     @staticmethod
-    def forward(context: Any, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        place = targets.unsqueeze(-1)
-        highest = logits.amax(-1, keepdim=True)
-        chosen = logits.gather(-1, place)
-        gradient = torch.softmax(logits, -1)
-        # log of the sum of exponentials, by way of the largest probability: that one never underflows
-        normaliser = highest.float() - gradient.amax(-1, keepdim=True).float().log()
-        total = (normaliser - chosen.float()).sum()
-        gradient.scatter_add_(-1, place, torch.full_like(chosen, -1))
-        right = (chosen == highest).squeeze(-1)
-        context.save_for_backward(gradient)
+    def forward(
+        context: Any, features: Tensor, embedding: Tensor, bias: Tensor | None, targets: Tensor, rows: int
+    ) -> tuple[Tensor, Tensor]:
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else features.dtype
+        x, table = features.to(dtype), embedding.to(dtype)
+        offset = None if bias is None else bias.to(dtype)
+        wants = context.needs_input_grad
+        of_features = torch.empty_like(x) if wants[0] else None
+        of_table: Tensor | None = None
+        of_bias = torch.zeros(len(table)) if wants[2] else None
+        total = torch.zeros((), dtype=torch.promote_types(dtype, torch.float32))
+        right = torch.empty(len(x), dtype=torch.bool)
+        with torch.autocast("cpu", enabled=False):
+            for start in range(0, len(x), rows):
+                piece = slice(start, start + rows)
+                gradient = _linear(x[piece], table, offset).softmax(-1)
+                place = targets[piece].unsqueeze(-1)
+                chosen = gradient.gather(-1, place)
+                right[piece] = (chosen == gradient.amax(-1, keepdim=True)).squeeze(-1)
+                # a probability below what the type can hold counts as its smallest: a loss of 87 nats in bf16
+                total -= chosen.to(total.dtype).clamp_min(torch.finfo(dtype).tiny).log().sum()
+                gradient.scatter_add_(-1, place, torch.full_like(chosen, -1))
+                if of_features is not None:
+                    torch.mm(gradient, table, out=of_features[piece])
+                if wants[1]:
+                    part = torch.mm(gradient.t(), x[piece])
+                    of_table = part if of_table is None else of_table.to(total.dtype).add_(part)
+                if of_bias is not None:
+                    of_bias += torch.mm(gradient.new_ones(1, len(gradient)), gradient).squeeze(0)
+        context.save_for_backward(of_features, of_table, of_bias)
+        context.dtypes = [None if tensor is None else tensor.dtype for tensor in (features, embedding, bias)]
         context.mark_non_differentiable(right)
         return total, right
 
     @staticmethod
     @once_differentiable
-    def backward(context: Any, above: Tensor, _: Tensor) -> tuple[Tensor, None]:
-        (gradient,) = context.saved_tensors
-        return gradient * above.to(gradient.dtype), None
+    def backward(context: Any, above: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
+        gradients = [
+            None if gradient is None else gradient.to(dtype) * above.to(dtype)
+            for gradient, dtype in zip(context.saved_tensors, context.dtypes, strict=True)
+        ]
+        return (*gradients, None, None)
+
+
+def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """F.linear; with a bias in bf16 by oneDNN's own operator, which adds it on the way instead of writing it out first."""
+    if bias is not None and x.dtype == torch.bfloat16 and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        out: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        return out
+    return F.linear(x, weight, bias)
 
 
 class _Pieces(torch.autograd.Function):
@@ -102,7 +137,7 @@ class _Pieces(torch.autograd.Function):
             piece = slice(start, start + rows)
             with torch.set_grad_enabled(wanted):
                 states = hidden[piece].detach().requires_grad_(wanted)
-                loss, right[piece] = cross_entropy(head(states, shared[0]), targets[piece])
+                loss, right[piece] = _cross_entropy(head(states, shared[0]), targets[piece])
             total += loss.detach()
             if hidden_gradient is not None:
                 asked = [states, *(tensor for tensor in shared if tensor.requires_grad)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from cloze.models.base import TokenHead
 from cloze.models.layers.feed_forward import Activation, activate
@@ -30,8 +29,9 @@ class TransformedHead(TokenHead):
         self.activation: Activation = activation
         truncated_normal(self, deviation)
 
-    def forward(self, hidden: Tensor, embedding: Tensor) -> Tensor:
-        return F.linear(self.norm(activate(self.dense(hidden), self.activation)), embedding, self.bias)
+    def features(self, hidden: Tensor) -> Tensor:
+        normed: Tensor = self.norm(activate(self.dense(hidden), self.activation))
+        return normed
 
 
 class TiedHead(TokenHead):
@@ -41,6 +41,6 @@ class TiedHead(TokenHead):
         super().__init__()
         self.scale = scale
 
-    def forward(self, hidden: Tensor, embedding: Tensor) -> Tensor:
+    def features(self, hidden: Tensor) -> Tensor:
         # scaled before the product: M * width numbers instead of M * V
-        return F.linear(hidden if self.scale == 1.0 else hidden * self.scale, embedding)
+        return hidden if self.scale == 1.0 else hidden * self.scale
