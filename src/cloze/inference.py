@@ -201,13 +201,7 @@ def fill_spans(
 
 def _fill(row: Sequence[int], said: Sequence[int], sentinels: dict[int, int]) -> list[int]:
     """`row` with each sentinel replaced by the tokens that follow it in `said`."""
-    spans: dict[int, list[int]] = {}
-    current: list[int] = []
-    for token in said:
-        if token in sentinels:
-            current = spans.setdefault(token, [])
-        else:
-            current.append(token)
+    spans = dict(_stretches(said, sentinels))
     return [t for token in row for t in (spans.get(token, []) if token in sentinels else [token])]
 
 
@@ -285,7 +279,11 @@ def samples(
     with judging(model, head):
         if isinstance(model, Bidirectional):
             return _filled_samples(model, head, tokenizer, batch, limit, k, context)
-        return _written_samples(model, head, tokenizer, batch, limit, context)
+        if isinstance(model, EncoderDecoder):
+            return _span_samples(model, head, tokenizer, batch, limit, context)
+        if isinstance(model, Causal):
+            return _continued_samples(model, head, tokenizer, batch, limit, context)
+        return Samples((), ())
 
 
 def _filled_samples(
@@ -321,39 +319,74 @@ def _filled_samples(
 def _words(ids: list[int], tokenizer: Speller) -> str:
     """A stretch of text with its masks left in, other special tokens left out."""
     special = tokenizer.vocabulary.special_ids - {tokenizer.vocabulary["mask"]}
-    return tokenizer.decode([token for token in ids if token not in special], skip_special=False)
+    return _line(tokenizer.decode([token for token in ids if token not in special], skip_special=False))
 
 
-def _written_samples(
-    model: Backbone, head: TokenHead, tokenizer: Speller, batch: Batch, limit: int, context: int
+def _line(text: str) -> str:
+    """In one line: the end of a paragraph would break a table's row."""
+    return " ".join(text.split())
+
+
+def _continued_samples(
+    model: Causal, head: TokenHead, tokenizer: Speller, batch: Batch, limit: int, context: int
 ) -> Samples:
-    """The model goes on after the first half of a sequence, or writes the target of one."""
-    inputs, vocabulary = batch.inputs, tokenizer.vocabulary
-    rows = _rows(inputs.tokens, inputs.layout.lengths)[:limit]
-    if isinstance(model, EncoderDecoder):
-        assert batch.decoder is not None
-        targets = _rows(batch.targets["tokens"], batch.decoder.layout.lengths)[:limit]
-        starts = [[vocabulary["pad"]] for _ in rows]
-        most = max(len(target) for target in targets)
-        said = _generate(model, head, starts, rows, most, vocabulary["eos"], 0.0, 0, 1.0, 0)
-        columns = ("text", "was", "written")
-        shown = [(rows[i], targets[i], said[i]) for i in range(len(rows))]
-        return Samples(
-            columns,
-            tuple(
-                tuple(tokenizer.decode([t for t in ids if t != vocabulary["eos"]], skip_special=False) for ids in row)
-                for row in shown
-            ),
-        )
+    """The model goes on after the first half of each sequence."""
+    rows = _rows(batch.inputs.tokens, batch.inputs.layout.lengths)[:limit]
     halves = [(row[: max(1, len(row) // 2)], row[max(1, len(row) // 2) :]) for row in rows]
-    said = _generate(model, head, [half for half, _ in halves], None, 2 * context, vocabulary["eos"], 0.0, 0, 1.0, 0)
-    return Samples(
-        ("text", "was", "written"),
-        tuple(
-            (tokenizer.decode(half[-2 * context :]), tokenizer.decode(rest[: 2 * context]), tokenizer.decode(words))
-            for (half, rest), words in zip(halves, said, strict=True)
-        ),
+    end = tokenizer.vocabulary["eos"]
+    said = _generate(model, head, [half for half, _ in halves], None, 2 * context, end, 0.0, 0, 1.0, 0)
+    shown = (
+        (half[-2 * context :], rest[: 2 * context], words) for (half, rest), words in zip(halves, said, strict=True)
     )
+    lines = tuple(tuple(_line(tokenizer.decode(ids)) for ids in row) for row in shown)
+    return Samples(("text", "was", "written"), lines)
+
+
+def _span_samples(
+    model: EncoderDecoder, head: TokenHead, tokenizer: Speller, batch: Batch, limit: int, context: int, spans: int = 3
+) -> Samples:
+    """What the model writes for the first spans of each sequence, beside what stood there."""
+    assert batch.decoder is not None
+    vocabulary = tokenizer.vocabulary
+    numbers = {token: number for number, token in enumerate(vocabulary.sentinels)}
+    inputs = _rows(batch.inputs.tokens, batch.inputs.layout.lengths)[:limit]
+    targets = _rows(batch.targets["tokens"], batch.decoder.layout.lengths)[:limit]
+    cuts = [next((i for i, t in enumerate(row) if numbers.get(t) == spans), len(row)) for row in targets]
+    most = max(cuts) + context  # some room for a model that writes longer spans than there were
+    starts = [[vocabulary["pad"]] for _ in inputs]
+    said = _generate(model, head, starts, inputs, most, vocabulary["eos"], 0.0, 0, 1.0, 0)
+    lines = []
+    for row, target, words in zip(inputs, targets, said, strict=True):
+        there = [i for i, token in enumerate(row) if token in numbers][:spans]
+        if not there:
+            continue
+        text = ""
+        for token, stretch in _stretches(row[: there[-1] + 1 + context], numbers):
+            gap = " ____ " if token is not None and numbers[token] < spans else " … " if token is not None else ""
+            text += gap + tokenizer.decode(stretch)
+        was, written = (
+            dict(_stretches(ids, numbers)) for ids in ([t for t in target if t != vocabulary["eos"]], words)
+        )
+        asked = [row[i] for i in there]
+        lines.append(
+            (
+                _line(text),
+                " | ".join(_line(tokenizer.decode(was.get(token, []))) for token in asked),
+                " | ".join(_line(tokenizer.decode(written.get(token, []))) for token in asked),
+            )
+        )
+    return Samples(("text", "was", "written"), tuple(lines))
+
+
+def _stretches(row: Sequence[int], sentinels: dict[int, int]) -> list[tuple[int | None, list[int]]]:
+    """A row cut before each of its sentinels: (sentinel, what follows it), None for what stands before the first."""
+    stretches: list[tuple[int | None, list[int]]] = [(None, [])]
+    for token in row:
+        if token in sentinels:
+            stretches.append((token, []))
+        else:
+            stretches[-1][1].append(token)
+    return stretches
 
 
 def _rows(tokens: Tensor, lengths: Sequence[int]) -> list[list[int]]:
