@@ -35,7 +35,7 @@ class Scripted(Draws):
             self.table = table  # type: ignore[assignment]
             raise Pending
         which = self.choices.pop(0)
-        self.cost += table.costs[which]
+        self.cost += table.cost(which)
         return table.items[which]
 
 

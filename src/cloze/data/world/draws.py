@@ -20,16 +20,19 @@ _BLOCK = np.arange(128, dtype=np.uint64)
 
 
 class Table(Generic[T]):
-    """Things to choose from, with whole-number weights. `costs` are -log p in nats."""
+    """Things to choose from, with whole-number weights."""
 
-    __slots__ = ("costs", "items", "sums", "total", "weights")
+    __slots__ = ("items", "sums", "total", "weights")
 
     def __init__(self, items: Sequence[T], weights: Sequence[int] | None = None) -> None:
         self.items = tuple(items)
         self.weights = tuple(weights) if weights is not None else (1,) * len(self.items)
         self.sums = list(accumulate(self.weights))
         self.total = self.sums[-1]
-        self.costs = [math.log(self.total / weight) if weight else math.inf for weight in self.weights]
+
+    def cost(self, which: int) -> float:
+        """-log p, in nats, of one of the items, by its place."""
+        return math.log(self.total / self.weights[which])
 
     @classmethod
     def zipf(cls, items: Sequence[T], flatten: float = 1.0) -> Table[T]:
@@ -70,5 +73,5 @@ class Draws:
             self._at = 0
         which = bisect_right(table.sums, self._bits[self._at] * table.total >> 53)
         self._at += 1
-        self.cost += table.costs[which]
+        self.cost += table.cost(which)
         return table.items[which]
