@@ -331,6 +331,15 @@ def test_nonsense_is_refused_by_the_learning_half() -> None:
         model_for(99, 32, "nsp", pair_loss_weight=-1.0)
 
 
+def test_a_corpus_that_cannot_be_judged_is_refused_when_examples_are_built() -> None:
+    alone = random_corpus(500, document=(1, 1))
+    MaskedExamples(vocabulary(), 64, judge=["nsp", "sop"]).build(random_corpus(500, document=(2, 3)), 0)
+    with pytest.raises(Refusal, match=r"objective\.judge=sop: .*needs documents of at least 2 sentences: 0 of"):
+        MaskedExamples(vocabulary(), 64, judge=["sop"]).build(alone, 0)
+    with pytest.raises(Refusal, match=r"objective\.judge=\['nsp'\] asks about pairs"):
+        MaskedExamples(vocabulary(), 4, judge=["nsp"])
+
+
 def test_shortest_inputs_work() -> None:
     corpus = random_corpus(300, document=(2, 5))
     for length, settings in ((3, {}), (5, {"format": "segment_pair", "pair": "nsp"}), (5, {"format": "sentence_pair"})):

@@ -45,7 +45,7 @@ STOP = 0.2  # SpanBERT: the chance that a span ends after a word
 def _share(name: str, value: float, lowest_excluded: bool = False) -> None:
     if not 0 <= value <= 1 or (lowest_excluded and value == 0):
         interval = "(0, 1]" if lowest_excluded else "[0, 1]"
-        near = f" Did you mean {value / 100:g}?" if 1 < value <= 100 else ""
+        near = f" Did you mean {value / (10 if value < 10 else 100):g}?" if 1 < value <= 100 else ""
         raise Refusal(f"objective.{name}={value:g} must lie in {interval}.{near}")
 
 
@@ -79,6 +79,7 @@ class MaskedExamples(ExampleBuilder):
         pair: Pair = "none",
         negatives: Negatives | None = None,
         pair_rules: PairRules | None = None,
+        judge: list[Literal["nsp", "sop"]] | None = None,
     ) -> None:
         _share("mask_ratio", mask_ratio, lowest_excluded=True)
         if judged_at is not None:
@@ -115,6 +116,9 @@ class MaskedExamples(ExampleBuilder):
                 f"length={length} leaves no room for text: objective.format={format} needs at least length={shortest} "
                 f"({special_count(format)} special tokens and {shortest - special_count(format)} of text)."
             )
+        if judge and length < 5:
+            raise Refusal(f"objective.judge={list(judge)} asks about pairs of segments: they need at least length=5.")
+        self._judged = tuple(judge or ())
         self.vocabulary, self.length = vocabulary, length
         self.mask_ratio, self.unit, self.rounding, self.max_predictions = mask_ratio, unit, rounding, max_predictions
         self.mask, self.random, self.random_tokens = mask, random, random_tokens
@@ -173,6 +177,11 @@ class MaskedExamples(ExampleBuilder):
     def build(self, corpus: TokenizedCorpus, seed: int) -> Examples:
         """Rows of `pack_sentences` or `chunk_sentences`, and behind them how many special tokens stand in the text itself: for pairs, in
         the whole corpus, as their partner may come from anywhere."""
+        for task in self._judged:  # refuses, before anything is trained, a corpus that the judge could not use
+            try:
+                PairSampler(task, "random", "paper", self.length - 3, 0.1, False).chunks(corpus)
+            except Refusal as refusal:
+                raise Refusal(f"objective.judge={task}: {refusal}") from None
         special = special_places(corpus, self._special)
         if self._pairs is None:
             rows = pack_sentences(corpus, self.length, across_documents=self.format == "full_sentences")
