@@ -6,6 +6,7 @@ python jobs.py FOLDER [--objective mlm_sop] [--workers 2] [--micro 4] [--steps 4
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -136,10 +137,12 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--devices", type=int, default=1)
     parser.add_argument("--pause", type=float, default=0.0)
     parser.add_argument("--nan-at", type=int, default=None)
+    parser.add_argument("--dropout", type=float, default=0.1)
+    parser.add_argument("--trace", type=Path, default=None)
     for name, default in (("workers", 0), ("micro", None), ("steps", 12), ("save_every", 4), ("validate_every", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
     given = vars(parser.parse_args(words))
-    folder, devices, nan_at = given.pop("folder"), given.pop("devices"), given.pop("nan_at")
+    folder, devices, nan_at, trace = (given.pop(name) for name in ("folder", "devices", "nan_at", "trace"))
     if devices > 1:
         given["hardware"] = Hardware(
             accelerator="cpu", precision=32, devices=devices, strategy="ddp", workers=given["workers"], threads=1,
@@ -148,12 +151,27 @@ def main(words: Sequence[str]) -> int:
     made = parts(**given)
     if nan_at is not None:
         spoil(made, nan_at)
+    if trace is not None:
+        follow(made, trace)
     try:
         train(made, RunFolder.take(folder, "auto", "test"))
     except (Refusal, RunFailure, Preempted) as fault:
         print(f"error: {fault}", file=sys.stderr)
         return fault.exit_code
     return 0
+
+
+def follow(made: Parts, file: Path) -> None:
+    """Writes down which examples each rank trains on in which step."""
+    forward = made.objective.forward
+
+    def followed(model: Any, batch: Any) -> Any:
+        if made.objective.training:
+            with file.with_suffix(f".{os.environ.get('LOCAL_RANK', 0)}").open("a") as stream:
+                stream.write(f"{batch.step} {' '.join(map(str, batch.indices))}\n")
+        return forward(model, batch)
+
+    made.objective.forward = followed  # type: ignore[method-assign]
 
 
 def spoil(made: Parts, step: int) -> None:

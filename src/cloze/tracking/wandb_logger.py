@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytorch_lightning.loggers import WandbLogger
@@ -25,6 +24,7 @@ class GuardedWandbLogger(WandbLogger):
 
     def __init__(self, run: TrackedRun, settings: Wandb, online: bool) -> None:
         self._settings, self._run_facts, self._failed = settings, run, False
+        self._lent: list[str] = []  # environment variables that are ours until the end
         import wandb
 
         quiet = wandb.Settings(
@@ -46,8 +46,8 @@ class GuardedWandbLogger(WandbLogger):
     def experiment(self) -> Any:
         """The W&B run; where it cannot be had, an object that takes everything and does nothing."""
         if self._experiment is None and not self._failed:
-            with _files_below(str(self._run_facts.folder / "wandb" / "cache")):
-                self._guard("begin", lambda: WandbLogger.experiment.fget(self))  # type: ignore[attr-defined]
+            self._keep_files_below(str(self._run_facts.folder / "wandb" / "cache"))
+            self._guard("begin", lambda: WandbLogger.experiment.fget(self))  # type: ignore[attr-defined]
         return _Nothing() if self._failed or self._experiment is None else self._experiment
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -70,6 +70,15 @@ class GuardedWandbLogger(WandbLogger):
             experiment: Any = self._experiment
             self._guard("finish", lambda: experiment.finish(exit_code=code))
             self._experiment, self._failed = None, True
+        for name in self._lent:
+            os.environ.pop(name, None)
+        self._lent = []
+
+    def _keep_files_below(self, folder: str) -> None:
+        """W&B's caches go below the run folder too, until the run ends, where the user has not said otherwise."""
+        names = ("WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_CONFIG_DIR", "WANDB_ARTIFACT_DIR")
+        self._lent = [name for name in names if name not in os.environ]
+        os.environ.update(dict.fromkeys(self._lent, folder))
 
     def _guard(self, what: str, call: Callable[[], T], waiting: bool = True) -> T | None:
         try:
@@ -105,15 +114,3 @@ def _within(seconds: float, call: Callable[[], T]) -> T:
     if not results:
         raise TimeoutError(f"no answer within {seconds:.0f} s")
     return results[0]
-
-
-@contextlib.contextmanager
-def _files_below(folder: str) -> Iterator[None]:
-    """W&B's caches go below the run folder too, where the user has not said otherwise."""
-    names = [name for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_CONFIG_DIR") if name not in os.environ]
-    os.environ.update(dict.fromkeys(names, folder))
-    try:
-        yield
-    finally:
-        for name in names:
-            os.environ.pop(name, None)

@@ -108,7 +108,7 @@ class Hardware:
         if micro == 0 or batch_size % (world * micro):
             divisors = [n for n in range(1, batch_size // world + 1) if batch_size % (world * n) == 0]
             advice = (
-                f"micro_batch={min(divisors, key=lambda n: abs(n - micro))} would"
+                f"hardware.micro_batch={min(divisors, key=lambda n: abs(n - micro))} would"
                 if divisors
                 else f"batch_size={max(1, round(batch_size / world)) * world} would"
             )

@@ -23,6 +23,7 @@ _USELESS = (
     r"No device id is provided via `init_process_group`",
     r"barrier\(\): using the device under current context",
     r".*isinstance\(treespec, LeafSpec\)",
+    r"It is recommended to use `self\.log\(.*sync_dist=True\)`",  # what is logged is the sum over ranks already
     r"You have overridden `transfer_batch_to_device` in `LightningModule`",
 )
 
