@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from cloze.compose import GROUPS, choices, compose, conf_directory, grid
 from cloze.schema import locate, parameters
@@ -28,7 +29,7 @@ def test_a_choice_is_described_and_has_every_setting_of_its_class(group: str, ch
         return
     fitting = {"model": "clm" if choice == "gpt2" else "span_corruption" if choice == "t5" else "mlm"}
     words = [f"{group}={choice}"] + ([f"objective={fitting['model']}"] if group == "model" else [])
-    node = dict(compose(words).config[group])
+    node = OmegaConf.to_container(compose(words).config)[group]  # type: ignore[index]
     built = locate(node.pop("_target_"), group)
     halves = [built, built.Examples] if group == "objective" else [built]  # type: ignore[attr-defined]
     accepted = {name for half in halves for name in parameters(half, RUNTIME.get(group, ()))}

@@ -18,7 +18,7 @@ import torch
 from cloze.check import built_by, check, compatibility
 from cloze.compose import choices, compose
 from cloze.data import keyed
-from cloze.data.module import batch_of
+from cloze.data.batches import batch_of
 from cloze.models.storage import read_model, save_model
 from cloze.prepare import Prepared, prepare
 from cloze.run import description

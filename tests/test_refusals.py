@@ -19,9 +19,9 @@ ROOT = Path(__file__).resolve().parents[1]
 def refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., str]:
     """Runs a command in an empty folder; returns what it said, having checked how it ended."""
     monkeypatch.chdir(tmp_path)
-    before = set(tmp_path.rglob("*"))
 
     def run(*words: str) -> str:
+        before = set(tmp_path.rglob("*"))
         code = cli._guarded(cli._train, [*words])
         heard = capsys.readouterr()
         assert code == 2, heard.err or heard.out
@@ -46,7 +46,7 @@ def refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         ("+seeed=3", ["seeed is not a setting", "did you mean seed?"]),
         ("+size.layerz=3", ["did you mean layers?"]),
         ("objective.mask_ratio=lots", ["objective.mask_ratio='lots' must be a number"]),
-        ("objective.unit=wrd", ["objective.unit=wrd", "did you mean"]),
+        ("objective.unit=whole_words", ["objective.unit=whole_words", "did you mean whole_word?"]),
         ("objective.mask_ratio=1.7", ["objective.mask_ratio=1.7", "1"]),
         ("objective.mask_ratio=0", ["objective.mask_ratio=0"]),
         ("objective.mask_ratio=nan", ["objective.mask_ratio=nan"]),

@@ -107,15 +107,16 @@ def compose(words: Sequence[str]) -> Composed:
     except (HydraException, OmegaConfBaseException) as fault:
         raise Refusal(_explain(fault, words, overrides)) from None
     taken = {group: config.hydra.runtime.choices.get(group) for group in GROUPS}
-    with open_dict(config):
-        del config["hydra"]
-    return Composed(config, tuple(words), taken)
+    return Composed(_without_hydra(config), tuple(words), taken)
 
 
 def as_settings(config: DictConfig) -> dict[str, Any]:
     """The config as plain containers, all references resolved. Raises Refusal where one cannot be."""
+    missing = [path for path, value in _leaves(OmegaConf.to_container(config, resolve=False)) if value == "???"]
+    if missing:
+        raise Refusal("\n".join(f"{key} is missing: say {key}=…" for key in missing))
     try:
-        return cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+        return cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True))
     except OmegaConfBaseException as fault:
         raise Refusal(_explain_reference(fault)) from None
 
@@ -140,6 +141,12 @@ def _compose(words: Sequence[str]) -> DictConfig:
         return hydra_compose("config", overrides=list(words), return_hydra_config=True)
 
 
+def _without_hydra(config: DictConfig) -> DictConfig:
+    with open_dict(config):
+        del config["hydra"]
+    return config
+
+
 def _refuse_unknown_choice(override: Override) -> None:
     key = override.key_or_group
     if key not in GROUPS or override.is_delete():
@@ -160,7 +167,7 @@ def _explain(fault: Exception, words: Sequence[str], overrides: list[Override]) 
             return f"{override.input_line} names several values: add -m to run them all, or put quotes around a value with commas"
     structure = [w for w, o in zip(words, overrides, strict=True) if o.key_or_group in GROUPS]
     try:
-        base = _compose(structure)
+        base = _without_hydra(_compose(structure))
     except (HydraException, OmegaConfBaseException):
         return f"the config cannot be composed: {_first_line(fault)}"
     for override in overrides:
@@ -183,7 +190,11 @@ def unknown_key(key: str, config: DictConfig | dict[str, Any]) -> str:
     leaf = OTHER_NAMES.get(key.rpartition(".")[2], key.rpartition(".")[2])
     same_leaf = [path for path in everywhere if path.rpartition(".")[2] == leaf]
     inside = [path for path in same_leaf if parent and path.startswith(f"{parent}.")]
-    guess = (inside or same_leaf)[0] if same_leaf else nearest(key, siblings) or nearest(key, everywhere)
+    guess = (
+        (inside or same_leaf)[0]
+        if same_leaf
+        else nearest(key, siblings if parent else [*GROUPS, *siblings]) or nearest(key, everywhere)
+    )
     if guess is None and (near := nearest(leaf, [p.rpartition(".")[2] for p in everywhere])):
         guess = next(p for p in everywhere if p.rpartition(".")[2] == near)
     meant = f"; did you mean {guess}?" if guess else "."

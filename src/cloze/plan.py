@@ -12,13 +12,12 @@ import time
 from dataclasses import dataclass
 
 import torch
+from rich.table import Table
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from rich.table import Table
-
 from cloze.data import keyed
-from cloze.data.module import batch_of
+from cloze.data.batches import batch_of
 from cloze.models.base import Batch
 from cloze.prepare import Prepared
 from cloze.training.budget import Budget
@@ -52,7 +51,7 @@ def measure(prepared: Prepared, batch: Batch, precision: torch.dtype | None, rep
         with torch.autocast("cpu", dtype=precision, enabled=precision is not None):
             output = objective(model, batch)
         loss = sum((term.weight * term.total / max(term.count, 1) for term in output.terms.values()), torch.zeros(()))
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         for parameter in parameters:
             parameter.grad = None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -41,11 +40,10 @@ def _train(checked: Checked, initial: Initial | None) -> int:
     folder = RunFolder.take(top.output_dir, top.resume, checked.name)
     with folder:
         try:
-            prepared = prepare(checked, initial, _silent if is_follower() else print)
+            train(_parts(prepare(checked, initial, _silent if is_follower() else print)), folder)
         except Refusal:
             _leave_no_trace(folder)
             raise
-        train(_parts(prepared), folder)
     return 0
 
 
@@ -187,7 +185,7 @@ def _leave_no_trace(folder: RunFolder) -> None:
     if all(path.name == ".lock" for path in contents):
         for path in contents:
             path.unlink()
-        os.rmdir(folder.path)
+        folder.path.rmdir()
 
 
 def _silent(line: str) -> None:
