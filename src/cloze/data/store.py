@@ -223,6 +223,8 @@ def _shards(
     """The shards in the order of the parts, made here or, where it pays or is asked for, by other processes."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     processes = min(cores if workers is None else workers, len(parts))
+    if type(corpus).__module__ == "__main__":
+        processes = 1  # other processes could not find its class
     started = time.perf_counter()
     done = 0
     while done < len(parts):
@@ -270,16 +272,30 @@ def _elsewhere(
         waiting: list[Future[_Shard]] = []
         left = iter(numbers)
         for number in itertools.islice(left, 4 * processes):
-            waiting.append(pool.submit(_work, number, parts[number]))
+            with _main_left_alone():
+                waiting.append(pool.submit(_work, number, parts[number]))
         while waiting:
             shard = waiting.pop(0).result()
             for number in itertools.islice(left, 1):
-                waiting.append(pool.submit(_work, number, parts[number]))
+                with _main_left_alone():
+                    waiting.append(pool.submit(_work, number, parts[number]))
             yield shard
     except BrokenProcessPool:
         _log.warning("a process that tokenised died (out of memory?); going on in one process")
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextlib.contextmanager
+def _main_left_alone() -> Iterator[None]:
+    """Processes started here do not import the program's main file, which may lack a guard and would then run once more in each."""
+    main = sys.modules["__main__"]
+    kept: dict[str, Any] = {name: main.__dict__.pop(name) for name in ("__file__", "__spec__") if name in main.__dict__}
+    main.__spec__ = None
+    try:
+        yield
+    finally:
+        main.__dict__.update(kept)
 
 
 def _merge(shards: list[_Shard], folder: Path, dtype: type[np.unsignedinteger[Any]], facts: dict[str, int]) -> None:
