@@ -151,6 +151,9 @@ class _Session:
                 folder, plan, Rhythm(parts.validation_every, parts.log_every), parts.checkpoint, signals,
                 resolved.cut.parts_per_rank, {"identity": json.dumps(parts.identity, default=str, sort_keys=True)},
                 self._sampler(loggers),
+                lambda: parts.objective.verdict(
+                    parts.model, parts.builder, parts.train.corpus, parts.validation.corpus, parts.seed
+                ),
             )  # fmt: skip
             references = {"unigram": parts.facts.unigram_entropy, "floor": parts.facts.entropy_floor}
             display = Display(
@@ -360,6 +363,11 @@ class _Session:
         ]
         if "val/loss" in metrics:
             self.voice.say(f"validation loss {metrics['val/loss']:.3f}" + (f" ({', '.join(beside)})" if beside else ""))
+        judged = [
+            f"{name.removeprefix('judge/')} {value:.3f}" for name, value in metrics.items() if name.startswith("judge/")
+        ]
+        if judged:
+            self.voice.say(f"judged: {', '.join(judged)}")
         if self.rows:
             from rich.console import Console
             from rich.table import Table

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from tests.objectives.corpora import numbered_corpus, random_corpus, vocabulary
+from tests.training import jobs
 from torch import Tensor, nn
 
 from cloze.analysis.pair_judge import PairJudge, fit_logistic, judge, probe_accuracy
 from cloze.data.base import TokenizedCorpus, Vocabulary
 from cloze.errors import Refusal
+from cloze.folder import RunFolder
 from cloze.models.base import Batch, Bidirectional, HiddenStates, TokenHead
 from cloze.models.bert import Bert
 from cloze.objectives.mlm import MaskedLM
+from cloze.session import train
 
 
 def test_the_regression_is_scikit_learns() -> None:
@@ -144,3 +149,20 @@ def test_a_corpus_that_has_no_pairs_is_refused_beforehand() -> None:
         PairJudge(["sop"], good, alone, vocabulary(), 64, 0)
     with pytest.raises(Refusal, match=r"objective\.judge=nsp on the train split: .* the corpus has 1"):
         PairJudge(["nsp"], TokenizedCorpus.of([[[7], [8]]]), good, vocabulary(), 64, 0)
+
+
+def test_a_run_is_judged_at_its_end_and_its_weights_are_the_same(tmp_path: Path) -> None:
+    digests = []
+    for name, asked in (("plain", ()), ("judged", ("nsp", "sop"))):
+        made = jobs.parts(objective="mlm_sop", steps=4)
+        made.objective.judge = asked  # type: ignore[assignment]
+        folder = RunFolder.take(tmp_path / name, None, "test")
+        facts = train(made, folder)
+        digests.append(facts["weights_sha256"])
+        scores = {name: value for name, value in facts["metrics"].items() if name.startswith("judge/")}
+        assert len(scores) == 2 * len(asked)
+        if asked:
+            last = list(folder.points())[-1]
+            assert {name: last[name] for name in scores} == scores
+            assert last["step"] == 4
+    assert digests[0] == digests[1]

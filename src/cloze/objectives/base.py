@@ -175,5 +175,14 @@ class Objective(nn.Module, ABC, Generic[M, R]):
     def measure(self, metrics: dict[str, Metric], output: StepOutput, batch: Batch) -> None:
         """Updates `metrics` with one batch."""
 
+    def verdict(
+        self, model: M, builder: ExampleBuilder, train: TokenizedCorpus, validation: TokenizedCorpus, seed: int
+    ) -> dict[str, float]:
+        """What is asked of the finished model once, by name ("judge/…"); the run's metrics have it.
+
+        Every rank calls it, and none may draw a random number or change a weight.
+        """
+        return {}
+
     def after_step(self, model: M, step: int) -> None:
         """Called after every optimizer step: moving averages, schedules of the objective's own."""

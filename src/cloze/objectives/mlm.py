@@ -375,6 +375,22 @@ class MaskedLM(Objective[Bidirectional, Text]):
             output.predictions["pair_right"] = logits.detach().argmax(-1) == labels
         return output
 
+    def verdict(
+        self,
+        model: Bidirectional,
+        builder: ExampleBuilder,
+        train: TokenizedCorpus,
+        validation: TokenizedCorpus,
+        seed: int,
+    ) -> dict[str, float]:
+        """NSP and SOP, where `judge` asks for them."""
+        if not self.judge:
+            return {}
+        from cloze.analysis.pair_judge import PairJudge
+
+        asked = PairJudge(self.judge, train, validation, builder.vocabulary, builder.length, seed)
+        return asked(model, self)
+
     def metrics(self) -> dict[str, Metric]:
         from torchmetrics import MeanMetric
 
