@@ -131,9 +131,20 @@ def lexicon(
         for item in row[3].split():
             counted[item.rstrip("*")] = counted.get(item.rstrip("*"), 0) + 1
     women, men, towns = lists.FEMALE_NAMES.split(), lists.MALE_NAMES.split(), lists.TOWNS.split()
-    single = [form for form, count in counted.items() if count == 1]
-    adjectives = [form for item in (*lists.GOOD, *lists.BAD) for form in item.split("/")]
-    reserved = _reserve(single) | _reserve(women) | _reserve(men) | _reserve(towns) | _reserve(adjectives)
+    elsewhere = {company.lower() for company in lists.COMPANIES.split()} | {
+        "good",
+        "coin",
+    }  # said without being drawn from a topic
+    elsewhere |= {base for row in all_rows for base in row[4].split()}
+    single = [form for form, count in counted.items() if count == 1 and form not in elsewhere]
+    adjectives = [form for item in (*lists.GOOD, *lists.BAD) for form in item.split("/") if form not in elsewhere]
+    reserved = (
+        _reserve(single, 0.1 * len(counted) / len(single))
+        | _reserve(women)
+        | _reserve(men)
+        | _reserve(towns)
+        | _reserve(adjectives)
+    )
     banned = reserved if without_reserved else frozenset()
 
     names = [
@@ -191,7 +202,10 @@ def lexicon(
             [Word(form, "ADJ") for item in lists.UNHAPPY for form in item.split("/")], (8, 3, 5, 2, 3, 1, 2, 1)
         ),
         numbers=tuple(Word(number, "NUM") for number in lists.NUMBERS),
-        reserved=frozenset(part for form in reserved for part in form.split("_")),
+        reserved=frozenset(
+            [part for form in reserved for part in form.split("_")]
+            + [plural(form) for form in reserved if form in counted]
+        ),
         nouns=tuple(everything),
     )
 

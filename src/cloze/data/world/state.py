@@ -137,6 +137,8 @@ class State:
         elif kind in ("give", "sell", "lend", "return"):
             assert isinstance(other, Person)
             self.holder[thing] = other
+            if kind == "sell" and value is not None:
+                self.price[thing] = value
         elif kind == "lose":
             self.lost[thing] = True
         elif kind == "damage":

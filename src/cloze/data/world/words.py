@@ -86,11 +86,11 @@ COLOURS = "red blue green white black yellow brown grey purple orange pink golde
 
 # good and bad, matched by rank; the second of "a/b" is a rarer synonym
 GOOD = """
-good/fine beautiful/lovely strong/sturdy clean/spotless bright/shiny useful/handy excellent/superb smooth/even fresh/crisp
+good/fine beautiful/lovely strong/sturdy solid/firm bright/shiny useful/handy excellent/superb smooth/even fresh/crisp
 charming/delightful perfect/flawless elegant/graceful safe/secure neat/tidy pleasant/agreeable
 """.split()
 BAD = """
-bad/poor ugly/hideous weak/flimsy dirty/filthy dull/dim useless/worthless terrible/awful rough/uneven stale/rotten
+bad/poor ugly/hideous weak/flimsy fragile/brittle dull/dim useless/worthless terrible/awful rough/uneven stale/rotten
 boring/tedious faulty/flawed clumsy/awkward dangerous/unsafe messy/untidy unpleasant/nasty
 """.split()
 NESS = "bright smooth fresh rough dull weak ugly neat".split()  # takes -ness

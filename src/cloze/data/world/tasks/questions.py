@@ -14,6 +14,7 @@ from cloze.data.world.grammar import Mention, Sentence, surface
 from cloze.data.world.lexicon import Word
 from cloze.data.world.state import Fact, Person, Place, Thing
 from cloze.data.world.tasks.scene import synonym_of
+from cloze.data.world.words import NUMBERS
 
 WHO = ("repair", "find", "damage", "lose", "buy", "clean", "win", "wrap", "paint", "borrow")
 
@@ -145,7 +146,7 @@ def _asked(fact: Fact) -> Iterator[tuple[str, Thing | Person, Any]]:
     if kind in ("price", "buy") and thing is not None and isinstance(value, Word):
         yield "cost", thing, value
     if kind == "count" and thing is not None:
-        yield "count", thing, value
+        yield "count", thing, Word(NUMBERS[value - 2], "NUM")
     if isinstance(subject, Person):
         if kind == "role":
             yield "role", subject, value
