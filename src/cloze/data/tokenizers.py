@@ -595,8 +595,8 @@ class Character(Trained):
 
         if self.vocabulary <= len(special):
             raise Refusal(
-                f"tokenizer.vocabulary={self.vocabulary} is too small: {len(special)} special tokens and at least one "
-                f"character need {len(special) + 1}"
+                f"tokenizer.vocabulary={self.vocabulary} is too small: {len(special)} special tokens and one "
+                f"character need at least {len(special) + 1}"
             )
         backend = tokenizers.Tokenizer(models.WordLevel(unk_token="[UNK]"))
         steps: list[Any] = [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
