@@ -8,6 +8,7 @@ from tests.objectives.corpora import SPECIAL, numbered_corpus, random_corpus, se
 
 from cloze.data import keyed
 from cloze.data.base import TokenizedCorpus
+from cloze.objectives import formats
 from cloze.objectives.formats import Format, chunk_sentences, pack_sentences
 from cloze.objectives.mlm import MaskedExamples
 
@@ -47,7 +48,8 @@ def packed_by_loop(corpus: TokenizedCorpus, length: int, across: bool) -> list[l
 
 @pytest.mark.parametrize("form", ["full_sentences", "doc_sentences"])
 @pytest.mark.parametrize("length", [16, 64])
-def test_packing_is_the_plain_loops(form: Format, length: int) -> None:
+def test_packing_is_the_plain_loops(form: Format, length: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(formats, "BLOCK", 37)
     corpus = random_corpus(6000, sentence=(1, 30), document=(1, 6))
     found = inputs(MaskedExamples(vocabulary(), length, format=form), corpus)
     assert found == packed_by_loop(corpus, length, across=form == "full_sentences")
