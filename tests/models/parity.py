@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from cloze.models.base import Batch, Sequences
-from cloze.models.layout import Layout
+from cloze.models.layout import Layout, Way
 
 
 @dataclass
@@ -42,9 +42,22 @@ def padded(vocabulary: int, lengths: list[int], segments: int, pad: int, seed: i
     )
 
 
-def scramble(module: torch.nn.Module, seed: int = 0) -> None:
+def scramble(module: torch.nn.Module, seed: int = 0, scale: float = 0.1) -> None:
     """Every parameter random, biases and norms too: nothing may pass because it is 0 or 1."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * scale)
+
+
+def laid_out(batch: Batch, way: Way, stride: int | None) -> tuple[Batch, Tensor]:
+    """The batch's inputs under another layout, and which of its rows hold tokens; what fills a stride is token 3."""
+    inputs = batch.inputs
+    layout = Layout(inputs.layout.lengths, inputs.layout.pattern, stride=stride, way=way)
+    if stride is None:
+        return Batch(Sequences(inputs.tokens, layout, inputs.positions), {}, {}, {}), torch.arange(len(inputs.tokens))
+    places = torch.arange(stride).expand(len(layout.lengths), stride)
+    real = (places < torch.tensor(layout.lengths)[:, None]).flatten().nonzero().squeeze(1)
+    tokens = torch.full((len(layout.lengths) * stride,), 3)
+    tokens[real] = inputs.tokens
+    return Batch(Sequences(tokens, layout, places.flatten()), {}, {}, {}), real

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.models.parity import scramble
+from tests.models.parity import laid_out, scramble
 from torch.nn import functional as F
 
 from cloze.compose import compose
@@ -194,3 +194,17 @@ def test_depth_covers_every_parameter() -> None:
     assert depths["word.weight"] == depths["position.weight"] == 0
     assert depths["layers.0.attention.qkv.weight"] == 1 and depths["layers.2.feed_forward.outer.bias"] == 3
     assert set(depths.values()) == {0, 1, 2, 3}
+
+
+@pytest.mark.parametrize("stride", [None, 12])
+@pytest.mark.parametrize("way", ["grouped", "padded"])
+def test_every_layout_gives_the_same(way: Any, stride: int | None) -> None:
+    model = ours_of(theirs_of(SHAPES[0]))
+    rows = rows_of([9, 3, 12, 1])
+    expected = model(batch_of(rows))
+    batch, real = laid_out(batch_of(rows), way, stride)
+    states = model(batch)
+    assert (states.last[real] - expected.last).abs().max() <= 1e-5
+    pooled = model.pool(expected, batch_of(rows))
+    assert torch.equal(pooled, expected.last[torch.tensor([8, 11, 23, 24])])
+    assert (model.pool(states, batch) - pooled).abs().max() <= 1e-5

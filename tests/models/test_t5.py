@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.models.parity import scramble
+from tests.models.parity import laid_out, scramble
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -51,10 +51,10 @@ def padded(rows: list[list[int]], fill: int = 0, left: bool = False) -> tuple[Te
     return torch.tensor(tokens), torch.tensor([[1] * len(r) + m for m, r in zip(masks, rows, strict=True)])
 
 
-def theirs_of(shape: dict[str, Any]) -> Any:
+def theirs_of(shape: dict[str, Any], scale: float = 0.1) -> Any:
     config = transformers.T5Config(vocab_size=VOCABULARY, decoder_start_token_id=0, dropout_rate=0.0, **shape)
     model = transformers.T5ForConditionalGeneration(config).eval()
-    scramble(model)
+    scramble(model, scale=scale)
     model.tie_weights()
     return model
 
@@ -91,10 +91,17 @@ def test_published_counts(size: str, parameters: int) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("left", [False, True], ids=["right-padded", "left-padded"])
-def test_logits_and_loss_are_transformers(shape: dict[str, Any], left: bool) -> None:
-    """The encoder's padding on either side, the decoder's on the right; distances reach beyond the last bucket."""
-    theirs = theirs_of(shape)
+@pytest.mark.parametrize("scale", [0.02, 0.1])
+def test_logits_and_loss_are_transformers(shape: dict[str, Any], left: bool, scale: float) -> None:
+    """The encoder's padding on either side, the decoder's on the right; distances reach beyond the last bucket.
+
+    Unscaled attention between far scrambled weights has scores of a size at which 32 bits differ in the fifth place:
+    those are compared in 64.
+    """
+    theirs = theirs_of(shape, scale)
     ours = ours_of(theirs)
+    if scale == 0.1:
+        theirs, ours = theirs.double(), ours.double()
     inputs, targets = rows_of([5, 150, 1, 17]), rows_of([50, 3, 1, 27], seed=1)
     ids, mask = padded(inputs, left=left)
     labels, label_mask = padded(targets, fill=-100)
@@ -228,3 +235,24 @@ def test_depth_covers_every_parameter() -> None:
     assert depths["encoder.layers.1.attention.qkv.weight"] == depths["encoder.final_norm.weight"] == 2
     assert depths["decoder.relative_bias.weight"] == depths["decoder.layers.0.attention_norm.weight"] == 3
     assert depths["decoder.layers.2.feed_forward.inner.weight"] == depths["decoder.final_norm.weight"] == 5
+
+
+@pytest.mark.parametrize("stride", [None, 14])
+@pytest.mark.parametrize("way", ["grouped", "padded"])
+def test_every_layout_gives_the_same(way: Any, stride: int | None) -> None:
+    model = ours_of(theirs_of(SHAPES[0], 0.02))
+    inputs, outputs = rows_of([9, 3, 14, 1]), rows_of([4, 14, 1, 8], seed=1)
+    plain = batch_of(inputs, outputs)
+    expected = model(plain)
+    laid, real = laid_out(Batch(plain.inputs, {}, {}, {}), way, stride)
+    assert plain.decoder is not None
+    decoder, real_outputs = laid_out(Batch(plain.decoder, {}, {}, {}), way, stride)
+    batch = Batch(laid.inputs, {}, {}, {}, decoder.inputs)
+    states = model(batch)
+    assert states.encoder is not None and expected.encoder is not None
+    assert (states.encoder[real] - expected.encoder).abs().max() <= 1e-5
+    assert (states.last[real_outputs] - expected.last).abs().max() <= 1e-5
+    pooled = model.pool(expected, plain)
+    means = torch.stack([part.mean(0) for part in expected.encoder.split([9, 3, 14, 1])])
+    assert (pooled - means).abs().max() <= 1e-6
+    assert (model.pool(states, batch) - pooled).abs().max() <= 1e-5

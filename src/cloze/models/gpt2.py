@@ -14,7 +14,6 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from cloze.data.base import Vocabulary
 from cloze.models import conversion
@@ -22,6 +21,7 @@ from cloze.models.base import Batch, Causal, HiddenStates
 from cloze.models.bert import check_shape
 from cloze.models.conversion import Portable, Rule, Weights
 from cloze.models.layers.attention import SelfAttention
+from cloze.models.layers.dropout import drop
 from cloze.models.layers.feed_forward import FeedForward
 from cloze.models.layers.heads import TiedHead
 from cloze.models.layout import Layout
@@ -41,8 +41,8 @@ class DecoderLayer(nn.Module):
         self.dropout = dropout
 
     def forward(self, x: Tensor, layout: Layout) -> Tensor:
-        x = x + F.dropout(self.attention(self.attention_norm(x), layout), self.dropout, self.training)
-        return x + F.dropout(self.feed_forward(self.feed_forward_norm(x)), self.dropout, self.training)
+        x = x + drop(self.attention(self.attention_norm(x), layout), self.dropout, self.training)
+        return x + drop(self.feed_forward(self.feed_forward_norm(x)), self.dropout, self.training)
 
 
 class GPT2(Causal, Portable):
@@ -104,9 +104,9 @@ class GPT2(Causal, Portable):
     def forward(self, batch: Batch, every_layer: bool = False) -> HiddenStates:
         inputs = batch.inputs
         # a batch that says nothing of what is seen (a notebook's padded tensors) is still read from left to right only
-        layout = inputs.layout if inputs.layout.pattern != "bidirectional" else Layout(inputs.layout.lengths, "causal")
+        layout = inputs.layout.seen_as("causal") if inputs.layout.pattern == "bidirectional" else inputs.layout
         hidden = self.word(inputs.tokens) + self.position(inputs.positions)
-        hidden = F.dropout(hidden, self.embedding_dropout, self.training)
+        hidden = drop(hidden, self.embedding_dropout, self.training)
         states = [hidden]
         for layer in self.layers:
             hidden = layer(hidden, layout)
@@ -116,8 +116,9 @@ class GPT2(Causal, Portable):
 
     def pool(self, states: HiddenStates, batch: Batch) -> Tensor:
         """The last token's state: the only one that has seen the whole sequence."""
-        ends = torch.tensor(batch.inputs.layout.offsets[1:], device=states.last.device) - 1
-        return states.last[ends]
+        layout = batch.inputs.layout
+        lengths = torch.tensor(layout.lengths, device=states.last.device)
+        return states.last[layout.starts(states.last.device) + lengths - 1]
 
     def depth(self, parameter_name: str) -> int:
         module, _, rest = parameter_name.partition(".")

@@ -19,6 +19,7 @@ from cloze.models import conversion
 from cloze.models.base import Batch, EncoderDecoder, HiddenStates
 from cloze.models.conversion import Portable, Rule, Weights
 from cloze.models.layers.attention import attend
+from cloze.models.layers.dropout import drop
 from cloze.models.layers.heads import TiedHead
 from cloze.models.layout import Layout
 
@@ -124,7 +125,7 @@ class FeedForward(nn.Module):
         self.dropout = dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        projected: Tensor = self.outer(F.dropout(F.relu(self.inner(x)), self.dropout, self.training))
+        projected: Tensor = self.outer(drop(F.relu(self.inner(x)), self.dropout, self.training))
         return projected
 
     def initialise(self, factor: float) -> None:
@@ -164,7 +165,7 @@ class Layer(nn.Module):
         return x + self._dropped(self.feed_forward(self.feed_forward_norm(x)))
 
     def _dropped(self, x: Tensor) -> Tensor:
-        return F.dropout(x, self.dropout, self.training)
+        return drop(x, self.dropout, self.training)
 
 
 class Stack(nn.Module):
@@ -195,11 +196,11 @@ class Stack(nn.Module):
         self, x: Tensor, layout: Layout, memory: Tensor | None = None, memory_layout: Layout | None = None
     ) -> list[Tensor]:
         """The embedding's output and every layer's, the last one normed."""
-        bias = self.relative_bias(max(layout.lengths))
-        states = [F.dropout(x, self.dropout, self.training)]
+        bias = self.relative_bias(layout.longest)
+        states = [drop(x, self.dropout, self.training)]
         for layer in self.layers:
             states.append(layer(states[-1], layout, bias, memory, memory_layout))
-        states[-1] = F.dropout(self.final_norm(states[-1]), self.dropout, self.training)
+        states[-1] = drop(self.final_norm(states[-1]), self.dropout, self.training)
         return states
 
 
@@ -269,18 +270,18 @@ class T5(EncoderDecoder, Portable):
         if outputs is None:  # the encoder alone, for its vectors
             return HiddenStates(encoded[-1], encoded if every_layer else [], encoder=encoded[-1])
         # a decoder reads from left to right whatever the layout's maker said
-        layout = (
-            outputs.layout if outputs.layout.pattern != "bidirectional" else Layout(outputs.layout.lengths, "causal")
-        )
+        layout = outputs.layout.seen_as("causal") if outputs.layout.pattern == "bidirectional" else outputs.layout
         decoded = self.decoder(self.word(outputs.tokens), layout, encoded[-1], inputs.layout)
         return HiddenStates(decoded[-1], decoded if every_layer else [], encoder=encoded[-1])
 
     def pool(self, states: HiddenStates, batch: Batch) -> Tensor:
         """The mean of the encoder's states of each sequence."""
         assert states.encoder is not None
-        lengths = torch.tensor(batch.inputs.layout.lengths, device=states.encoder.device)
+        layout = batch.inputs.layout
+        lengths = torch.tensor(layout.lengths, device=states.encoder.device)
+        rows = layout.rows.view(len(lengths), -1)[layout.real]
         which = torch.repeat_interleave(lengths)
-        sums = states.encoder.new_zeros(len(lengths), self.width).index_add(0, which, states.encoder)
+        sums = states.encoder.new_zeros(len(lengths), self.width).index_add(0, which, states.encoder[rows])
         return sums / lengths[:, None]
 
     def depth(self, parameter_name: str) -> int:
