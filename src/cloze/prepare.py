@@ -70,9 +70,9 @@ def prepare(checked: Checked, initial: Initial | None = None, say: Say = print) 
             )
     else:
         settings = checked.nodes["tokenizer"].build()
-        tokenizer = obtain(settings, corpus, builder_class.special_tokens, builder_class.sentinels, cache)
-    train_text = tokenized(corpus, "train", tokenizer, cache)
-    validation_text = tokenized(corpus, "validation", tokenizer, cache)
+        tokenizer = obtain(settings, corpus, builder_class.special_tokens, builder_class.sentinels, cache, say)
+    train_text = tokenized(corpus, "train", tokenizer, cache, say=say)
+    validation_text = tokenized(corpus, "validation", tokenizer, cache, say=say)
     vocabulary = tokenizer.vocabulary
     builder: ExampleBuilder = Node("objective", builder_class, checked.builder_settings).build(
         vocabulary=vocabulary, length=top.length

@@ -35,11 +35,17 @@ _log = logging.getLogger("cloze")
 
 
 def tokenized(
-    corpus: Corpus, split: Split, tokenizer: Tokenizer, cache: Path, workers: int | None = None
+    corpus: Corpus,
+    split: Split,
+    tokenizer: Tokenizer,
+    cache: Path,
+    workers: int | None = None,
+    say: Callable[[str], object] = _log.info,
 ) -> TokenizedCorpus:
     """A split as memory-mapped arrays, from the cache or built now.
 
     `workers` processes build it; None starts as many as there are cores where the work is worth it, 0 and 1 start none.
+    `say` gets a line or two for the user: what was passed over, and, where it was built now, how long that took.
     Raises Refusal where the corpus is missing, malformed or the split is empty.
     """
     corpus_digest, tokenizer_digest = corpus.fingerprint(), tokenizer.fingerprint
@@ -47,17 +53,16 @@ def tokenized(
 
     def build(temporary: Path) -> dict[str, Any]:
         started = time.perf_counter()
-        facts = _build(corpus, split, tokenizer, temporary, workers)
+        facts = _build(corpus, split, tokenizer, temporary, workers, say)
         seconds = time.perf_counter() - started
-        _log.info(
-            "tokenised %s: %s documents, %s tokens, %s words in %.1f s",
-            split, f"{facts['documents']:,}", f"{facts['tokens']:,}", f"{facts['words']:,}", seconds,
-        )  # fmt: skip
+        say(
+            f"tokenised {split}: {facts['documents']:,} documents, {facts['tokens']:,} tokens, {facts['words']:,} words in {seconds:.1f} s"
+        )
         return {"format": FORMAT, "split": split, "corpus": corpus_digest, "tokenizer": tokenizer_digest, **facts}
 
     facts = caches.obtain(folder, build)
     for note in facts["notes"]:
-        _log.warning("%s: %s", split, note)
+        say(f"{split}: {note}")
     opened = _open(folder, facts)
     if facts["max_id"] >= tokenizer.vocabulary.size:
         raise RunFailure(
@@ -199,7 +204,7 @@ def _build(corpus: Corpus, split: Split, tokenizer: Tokenizer, folder: Path, wor
     shards: list[_Shard] = []
     raw = folder / "raw"
     raw.mkdir()
-    with _progress(f"tokenising {split}", len(parts)) as advance:
+    with _progress(f"tokenising {split}", len(parts), say) as advance:
         for shard in _shards(corpus, tokenizer, parts, raw, workers):
             shards.append(shard)
             advance(shard.tokens)
@@ -339,7 +344,7 @@ def _merge(shards: list[_Shard], folder: Path, dtype: type[np.unsignedinteger[An
 
 
 @contextlib.contextmanager
-def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
+def _progress(what: str, total: int, say: Callable[[str], object]) -> Iterator[Callable[[int], None]]:
     """A progress bar on a terminal; elsewhere a line in the log every ten seconds. Yields what to call with each part's tokens."""
     if sys.stderr.isatty():
         from rich.console import Console
@@ -370,6 +375,6 @@ def _progress(what: str, total: int) -> Iterator[Callable[[int], None]]:
             done, tokens = done + 1, tokens + more
             if time.perf_counter() - said >= 10:
                 said = time.perf_counter()
-                _log.info("%s: %d of %d parts, %.1f M tokens", what, done, total, tokens / 1e6)
+                say(f"{what}: {done} of {total} parts, {tokens / 1e6:.1f} M tokens")
 
         yield advance

@@ -11,10 +11,11 @@ import itertools
 import json
 import logging
 import re
+import time
 import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -53,6 +54,8 @@ _ALBERT = {
     "eos": "</s>",
 }
 _STANDS_IN = {"cls": "bos", "bos": "cls", "sep": "eos", "eos": "sep"}  # in a loaded tokenizer that has only the other
+
+Say = Callable[[str], object]
 
 _log = logging.getLogger("cloze")
 
@@ -227,7 +230,9 @@ class Settings(ABC):
     """What `tokenizer=` chooses: how a tokenizer comes about."""
 
     @abstractmethod
-    def obtain(self, corpus: Corpus, special_tokens: Sequence[str], sentinels: int, cache: Path) -> Tokenizer:
+    def obtain(
+        self, corpus: Corpus, special_tokens: Sequence[str], sentinels: int, cache: Path, say: Say = _log.info
+    ) -> Tokenizer:
         """The tokenizer for a corpus and an objective's special tokens."""
 
 
@@ -250,7 +255,9 @@ class Trained(Settings):
     def train(self, texts: Sampled, special: list[str]) -> tokenizers.Tokenizer:
         """Trains on a sample of sentences; `special` are the first ids."""
 
-    def obtain(self, corpus: Corpus, special_tokens: Sequence[str], sentinels: int, cache: Path) -> Tokenizer:
+    def obtain(
+        self, corpus: Corpus, special_tokens: Sequence[str], sentinels: int, cache: Path, say: Say = _log.info
+    ) -> Tokenizer:
         import tokenizers
 
         roles = _in_order({"pad", *(("unk",) if self.needs_unknown else ()), *special_tokens})
@@ -260,8 +267,12 @@ class Trained(Settings):
         folder = cache / "tokenizers" / address
 
         def build(temporary: Path) -> dict[str, Any]:
+            started = time.perf_counter()
             tokenizer = self.trained(corpus, roles, sentinels)
             tokenizer.save(temporary)
+            fewer = f" of the {self.vocabulary:,} asked for" if len(tokenizer) < self.vocabulary else ""
+            seconds = time.perf_counter() - started
+            say(f"trained the tokenizer: {type(self).__name__}, {len(tokenizer):,} tokens{fewer}, in {seconds:.1f} s")
             return {"vocabulary": len(tokenizer)}
 
         caches.obtain(folder, build)
@@ -272,7 +283,6 @@ class Trained(Settings):
         surfaces = {role: self.surfaces[role] for role in roles}
         extra = [f"<extra_id_{number}>" for number in range(sentinels)]
         special = list(dict.fromkeys([*surfaces.values(), *extra]))
-        _log.info("training the tokenizer: %s, %s tokens asked for", type(self).__name__, f"{self.vocabulary:,}")
         texts = Sampled(corpus, self.sample)
         if not texts.characters:
             raise Refusal("the training split holds no text to train a tokenizer on")
@@ -283,8 +293,6 @@ class Trained(Settings):
                 f"tokenizer.vocabulary={self.vocabulary} is too small: {len(special)} special tokens and the characters of this "
                 f"corpus need at least {size}"
             )
-        if size < self.vocabulary:
-            _log.info("the corpus yields a vocabulary of %s (%s asked for)", f"{size:,}", f"{self.vocabulary:,}")
         backend.post_processor = _template(surfaces, backend, sentinels)
         return Tokenizer(backend, surfaces, extra)
 
@@ -622,7 +630,9 @@ class Pretrained(Settings):
         self.path = path
         self.lowercase = lowercase
 
-    def obtain(self, corpus: Corpus, special_tokens: Sequence[str], sentinels: int, cache: Path) -> Tokenizer:
+    def obtain(
+        self, corpus: Corpus, special_tokens: Sequence[str], sentinels: int, cache: Path, say: Say = _log.info
+    ) -> Tokenizer:
         path = Path(self.path).expanduser()
         loaded = _loaded(path, self.lowercase) if path.exists() else _from_hub(self.path)
         return adapted(loaded, special_tokens, sentinels, self.path)
@@ -753,6 +763,16 @@ def _with_roles(backend: tokenizers.Tokenizer, names: dict[str, Any]) -> Tokeniz
     return Tokenizer(backend, roles, sentinels)
 
 
-def obtain(settings: Settings, corpus: Corpus, special_tokens: Sequence[str], sentinels: int, cache: Path) -> Tokenizer:
-    """The tokenizer that `settings` describe, for this corpus and an objective's special tokens (by role)."""
-    return settings.obtain(corpus, special_tokens, sentinels, cache)
+def obtain(
+    settings: Settings,
+    corpus: Corpus,
+    special_tokens: Sequence[str],
+    sentinels: int,
+    cache: Path,
+    say: Say = _log.info,
+) -> Tokenizer:
+    """The tokenizer that `settings` describe, for this corpus and an objective's special tokens (by role).
+
+    `say` gets a line for the user where it was trained now.
+    """
+    return settings.obtain(corpus, special_tokens, sentinels, cache, say)
