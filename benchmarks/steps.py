@@ -69,15 +69,26 @@ IGNORED = -100  # transformers' label of a token that is no target
 
 
 def batches(case: Case, count: int) -> tuple[str, list[Lengths]]:
-    """Batches of documents cut to the length, in random order; a causal model's are full, cut from one stream."""
+    """Batches of documents in random order; a causal model's are full, cut from one stream."""
     name, texts = tokenised(VOCABULARY[case.family])
     generator = np.random.default_rng(1)
     if case.family == "gpt2":
         stream = np.concatenate(texts)
         starts = generator.integers(0, len(stream) - case.length, (count, case.batch))
         return name, [[stream[s : s + case.length] for s in row] for row in starts]
-    chosen = generator.choice([i for i, text in enumerate(texts) if len(text) >= 16], (count, case.batch))
-    return name, [[texts[i][: case.length] for i in row] for row in chosen]
+    pieces = cut(texts, case.length)
+    chosen = generator.choice(len(pieces), (count, case.batch))
+    return name, [[pieces[i] for i in row] for row in chosen]
+
+
+def cut(texts: Lengths, length: int) -> Lengths:
+    """Documents of at least `length` tokens in pieces of that many: full ones and, from 16 tokens on, what is left of each.
+
+    About three quarters full then, as documents laid out one by one are; shorter ones would flatter us.
+    """
+    long = [text for text in texts if len(text) >= length]
+    pieces = [text[start : start + length] for text in long for start in range(0, len(text), length)]
+    return [piece for piece in pieces if len(piece) >= 16]
 
 
 def spans(size: int) -> int:

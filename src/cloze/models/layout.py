@@ -21,7 +21,7 @@ class Layout:
     Packed documents that must be kept apart are simply several sequences: no mask is needed for that.
 
     Sequences lie one after the other, real tokens only. With `stride` each takes that many rows, what is left of them being
-    filling: static shapes, for hardware that compiles one program a shape (`cloze.models.padding` makes such batches).
+    filling: static shapes, for hardware that compiles one program a shape (`cloze.models.static_shapes` makes such batches).
 
     `way` is how attention goes about it: "grouped" (CPU), "flash" (CUDA's variable-length kernels) or "padded" (one masked
     rectangle, anywhere); None leaves that to the device. Every way gives the same result.
@@ -48,8 +48,13 @@ class Layout:
         self.groups: dict[Any, Any] = {}  # what grouped attention worked out about this layout
         self._others: dict[Pattern, Layout] = {}
         if self.device.type != "cpu":
-            # compiled code must find these made: making them looks at every length, and would be compiled for those alone
-            _ = self.ends, self.starts_tensor, self.rows, self.places, self.real, self.prefix_tensor
+            self.prepare()
+
+    def prepare(self) -> None:
+        """Makes the tensors. Compiled code must find them made: making them looks at every length, for which alone the code
+        would then be good. Done at once for devices other than the CPU.
+        """
+        _ = self.ends, self.starts_tensor, self.rows, self.places, self.real, self.prefix_tensor
 
     def to(self, device: torch.device | str) -> Layout:
         """The same layout with its tensors on `device`."""
@@ -80,33 +85,39 @@ class Layout:
 
     @cached_property
     def starts_tensor(self) -> Tensor:
-        return torch.tensor(self.offsets[:-1], dtype=torch.int64, device=self.device)
+        return self._there(torch.tensor(self.offsets[:-1], dtype=torch.int64))
 
     @cached_property
     def ends(self) -> Tensor:
         """(B+1,) int32: `offsets` as variable-length kernels take them."""
-        return torch.tensor(self.offsets, dtype=torch.int32, device=self.device)
-
-    @cached_property
-    def real(self) -> Tensor:
-        """(B, longest) bool: where the rectangle of all sequences holds a token."""
-        lengths = torch.tensor(self.lengths, device=self.device)
-        return torch.arange(self.longest, device=self.device) < lengths[:, None]
+        return self._there(torch.tensor(self.offsets, dtype=torch.int32))
 
     @cached_property
     def prefix_tensor(self) -> Tensor:
         """(B,) int64: `prefix`, all 0 where there is none."""
-        return torch.tensor(self.prefix or [0] * len(self.lengths), device=self.device)
+        return self._there(torch.tensor(self.prefix or [0] * len(self.lengths)))
+
+    @cached_property
+    def real(self) -> Tensor:
+        """(B, longest) bool: where the rectangle of all sequences holds a token."""
+        return self._there(self._real())
 
     @cached_property
     def rows(self) -> Tensor:
-        """(B * longest,) int64: which row fills each place of that rectangle; the sequence's first where there is no token."""
-        places = torch.arange(self.longest, device=self.device).where(self.real, 0)
-        return (self.starts_tensor[:, None] + places).flatten()
+        """(B * longest,) int64: which row fills each place of the rectangle; a sequence's first where there is no token."""
+        starts = torch.tensor(self.offsets[:-1], dtype=torch.int64)[:, None]
+        return self._there((starts + torch.arange(self.longest).where(self._real(), 0)).flatten())
 
     @cached_property
     def places(self) -> Tensor:
         """(rows,) int64: the place of each row in the rectangle."""
         if self.stride is not None:
-            return torch.arange(self.offsets[-1], device=self.device)
-        return self.real.flatten().nonzero().flatten()
+            return self._there(torch.arange(self.offsets[-1]))
+        return self._there(self._real().flatten().nonzero().flatten())
+
+    def _real(self) -> Tensor:
+        return torch.arange(self.longest) < torch.tensor(self.lengths)[:, None]
+
+    def _there(self, tensor: Tensor) -> Tensor:
+        """Made here, moved there: asking the device for sizes would wait for all its work."""
+        return tensor.to(self.device, non_blocking=True)

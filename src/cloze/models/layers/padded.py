@@ -47,4 +47,6 @@ def _mask(layout: Layout, memory: Layout | None) -> Tensor | None:
         if layout.pattern == "causal":
             return seen[None, None]
         return (seen | (place < layout.prefix_tensor[:, None, None]))[:, None]
-    return None if key_layout.even else key_layout.real[:, None, None]
+    if key_layout.stride is None and key_layout.even:
+        return None
+    return key_layout.real[:, None, None]
