@@ -198,7 +198,9 @@ def _batches(records: Iterable[Any]) -> Iterator[tuple[list[str], NDArray[np.int
 # ------------------------------------------------------------------------------------------------------ all parts
 
 
-def _build(corpus: Corpus, split: Split, tokenizer: Tokenizer, folder: Path, workers: int | None) -> dict[str, Any]:
+def _build(
+    corpus: Corpus, split: Split, tokenizer: Tokenizer, folder: Path, workers: int | None, say: Callable[[str], object]
+) -> dict[str, Any]:
     parts = corpus.parts(split)
     corpus.notes()  # what was passed over in looking for the parts is said again by those who read them
     shards: list[_Shard] = []
