@@ -9,7 +9,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cloze.errors import Refusal, RunFailure, did_you_mean
+from cloze.errors import Preempted, Refusal, RunFailure, did_you_mean
 
 
 def train() -> None:
@@ -50,6 +50,10 @@ def _guarded(command: Callable[[Sequence[str]], int], words: Sequence[str]) -> i
             for line in str(fault).splitlines():
                 print(f"error: {line}", file=sys.stderr)
         return fault.exit_code
+    except Preempted as stop:
+        if int(os.environ.get("LOCAL_RANK", "0")) == 0:
+            print(stop, file=sys.stderr)
+        return stop.exit_code
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130

@@ -104,6 +104,7 @@ class _Session:
         lengths = parts.train.lengths
         self.plan = parts.budget.plan(len(lengths), float(lengths.sum()), parts.batch_size)
         self.data: DataModule
+        self.threads_before: int | None = None  # a resumed run adds up in the same order as before
         self.columns: tuple[str, ...] = ()
         self.rows: tuple[tuple[str, ...], ...] = ()
 
@@ -113,6 +114,8 @@ class _Session:
         """Everything, in order."""
         folder, before = self.folder, self.folder.facts()
         checkpoint = self._checkpoint_to_resume(before)
+        if folder.resumed:
+            self.threads_before = before.get("hardware", {}).get("threads")
         if checkpoint is not None and self._is_over(before):
             self.voice.say(f"{folder.path} has trained its {before['steps']:,} steps already")
             return before
@@ -284,7 +287,7 @@ class _Session:
         from cloze.training import threads
 
         asked = self.parts.hardware.threads
-        chosen = asked if isinstance(asked, int) else threads.chosen_outside()
+        chosen = asked if isinstance(asked, int) else self.threads_before or threads.chosen_outside()
         if chosen is None and self.resolved.accelerator == "cpu" and self.resolved.world == 1:
             batch = self.data.training[0]
             precision = self.resolved.precision
@@ -318,6 +321,15 @@ class _Session:
             return None
 
         def sample(module: PretrainingModule, step: int) -> None:
+            try:
+                attempt(module, step)
+            except RunFailure:
+                raise
+            except Exception as fault:  # a run of days does not end for a table
+                self.voice.warn(f"no samples at step {step}: {type(fault).__name__}: {fault}")
+                self.folder.note("".join(traceback.format_exception(fault)))
+
+        def attempt(module: PretrainingModule, step: int) -> None:
             from cloze.inference import samples
 
             table = samples(
