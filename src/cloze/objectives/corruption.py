@@ -232,16 +232,18 @@ def _take_spans(
     longest = len(distribution)
     offsets = np.arange(longest)
     tokens_before = np.concatenate([[0], np.cumsum(words.sizes)])
-    stream = keyed.stream(keys, "span")
-    spans = np.zeros(len(left), np.int64)  # how many lengths were drawn and placed
-    pending = np.searchsorted(cumulative, keyed.uniform(stream, spans), side="right") + 1
+    # all the lengths that a sequence can need, drawn at once: each span takes a token at least
+    numbers = np.arange(int(left.max(initial=0)) + 1)
+    draws = keyed.uniform(keyed.stream(keys, "span")[:, None], numbers[None, :])
+    lengths = np.searchsorted(cumulative, draws, side="right") + 1
+    spans = np.zeros(len(left), np.int64)  # how many of them have been placed
     drawn: list[Places] = []
     for whole in (True, False):
         at = first.copy()
         active = np.flatnonzero((left > 0) & (at < end))
         while len(active):
             start = order[at[active]]
-            wanted = pending[active]
+            wanted = lengths[active, spans[active]]
             reach = start[:, None] + offsets  # (active, longest)
             inside = (offsets < wanted[:, None]) & (reach <= words.last[start][:, None])
             free = inside & ~taken[np.minimum(reach, len(taken) - 1)]
@@ -257,11 +259,8 @@ def _take_spans(
             leader[flat] = np.repeat(start[placed], number)
             sequence = active[placed]
             left[sequence] -= tokens[placed, number - 1]
-            drawn.append(pending[sequence])
+            drawn.append(wanted[placed])
             spans[sequence] += 1
-            pending[sequence] = (
-                np.searchsorted(cumulative, keyed.uniform(stream[sequence], spans[sequence]), side="right") + 1
-            )
             at[active] += 1
             active = active[(left[active] > 0) & (at[active] < end[active])]
     return leader, np.concatenate(drawn) if drawn else np.empty(0, np.int64)

@@ -28,14 +28,14 @@ Negatives = Literal["random", "position_matched", "same_topic"]
 PairRules = Literal["paper", "google"]
 
 
-def chance(keys: keyed.Keys, name: str) -> NDArray[np.float64]:
-    """One number in [0, 1) for each key, for the purpose `name`."""
-    return keyed.uniform(keyed.stream(keys, name), np.zeros(1, np.int64))
+def draw(keys: keyed.Keys, name: str, first: int, count: int) -> tuple[NDArray[np.float64], ...]:
+    """`count` numbers in [0, 1) for each key, an array (B,) each: those from number `first` on of the stream `name`."""
+    return tuple(keyed.uniform(keyed.stream(keys, name), np.arange(first, first + count)[:, None]))
 
 
-def choose(keys: keyed.Keys, name: str, high: NDArray[np.int64] | int) -> Places:
-    """One integer in [0, high) for each key, for the purpose `name`."""
-    return keyed.integers(keyed.stream(keys, name), np.zeros(1, np.int64), high)
+def below(chance: NDArray[np.float64], high: NDArray[np.int64] | int) -> Places:
+    """An integer in [0, high) from a number in [0, 1)."""
+    return (chance * high).astype(np.int64)
 
 
 TRIES = 8  # how often another document is drawn where the one drawn is too short for the partner that is wanted
@@ -131,13 +131,14 @@ class PairSampler:
         """This time's pair of each chunk: rows (B, 3) of the table, keys (B,)."""
         sentences = corpus.sentences
         first, last, document = rows[:, 0], rows[:, 1], rows[:, 2]
-        short = chance(keys, "short") < self.short_share
-        target = np.where(short, 2 + choose(keys, "target", self.room - 1), self.room)
+        shortness, length, split, label = draw(keys, "pair", 0, 4)
+        short = shortness < self.short_share
+        target = np.where(short, 2 + below(length, self.room - 1), self.room)
         if self.short_share:
             enough = np.searchsorted(sentences, sentences[first] + target, side="left")
             last = np.where(short, np.clip(enough, np.minimum(first + self.shortest, last), last), last)
         count = last - first
-        middle = first + np.where(count > 1, 1 + choose(keys, "split", count - 1), 1)
+        middle = first + np.where(count > 1, 1 + below(split, count - 1), 1)
         begin, end = middle, last
         documents = np.stack([document, document], axis=1)
         labels = np.zeros(len(rows), np.int64)
@@ -145,7 +146,7 @@ class PairSampler:
         if self.pair != "none":
             alone = count == 1
             probability = np.where(alone, 1.0, 0.5)
-            labels = ((chance(keys, "label") < 0.5) | alone).astype(np.int64)
+            labels = ((label < 0.5) | alone).astype(np.int64)
             elsewhere = (labels == 1) & (alone | (self.pair == "nsp"))
             if elsewhere.any():
                 which = (array[elsewhere] for array in (document, first, middle, last, target, keys))
@@ -211,15 +212,14 @@ class PairSampler:
             by_tokens = np.zeros(len(by_tokens), bool)
         if self.rules == "google":
             by_tokens = np.ones(len(by_tokens), bool)
-        other, start = self._another(corpus, document, middle, keys)
+        other, start = self._another(corpus, document, middle, keys, 0)
         if self.rules == "paper" and self.negatives != "position_matched":
             for attempt in range(1, TRIES):
                 begin, latest = documents[other], self._latest(corpus, other, number, wanted, by_tokens)
                 short = np.flatnonzero(latest < begin)
                 if not len(short):
                     break
-                again = keyed.stream(keys[short], f"try {attempt}")
-                other[short], start[short] = self._another(corpus, document[short], middle[short], again)
+                other[short], start[short] = self._another(corpus, document[short], middle[short], keys[short], attempt)
             latest = self._latest(corpus, other, number, wanted, by_tokens)
             start = np.maximum(np.minimum(start, latest), documents[other])
         stop = np.where(by_tokens, np.searchsorted(sentences, sentences[start] + wanted, side="left"), start + number)
@@ -236,28 +236,29 @@ class PairSampler:
         return latest
 
     def _another(
-        self, corpus: TokenizedCorpus, document: Places, middle: Places, keys: keyed.Keys
+        self, corpus: TokenizedCorpus, document: Places, middle: Places, keys: keyed.Keys, attempt: int
     ) -> tuple[Places, Places]:
-        """Another document for each of `document`, and a sentence of it: (document, sentence)."""
+        """Another document for each of `document`, and a sentence of it: (document, sentence). Each attempt draws anew."""
+        which, where = draw(keys, "partner", 2 * attempt, 2)
         documents = corpus.documents
         own, own_end = documents[document], documents[document + 1]
         if self.negatives == "random" and self.rules == "paper":
-            start = choose(keys, "start", int(documents[-1]) - (own_end - own))
+            start = below(where, int(documents[-1]) - (own_end - own))
             start += np.where(start >= own, own_end - own, 0)
             return np.searchsorted(documents, start, side="right") - 1, start
         if self.negatives == "same_topic":
-            other = self._same_topic(corpus, document, keys)
+            other = self._same_topic(corpus, document, which)
         else:
-            other = choose(keys, "document", len(corpus) - 1)
+            other = below(which, len(corpus) - 1)
             other += other >= document
         size = documents[other + 1] - documents[other]
         if self.negatives == "position_matched":
             # as far into its document as the text that it stands in for is into its own
             place = (np.minimum(middle, own_end - 1) - own + 0.5) / (own_end - own)
             return other, documents[other] + (place * size).astype(np.int64)
-        return other, documents[other] + choose(keys, "start", size)
+        return other, documents[other] + below(where, size)
 
-    def _same_topic(self, corpus: TokenizedCorpus, document: Places, keys: keyed.Keys) -> Places:
+    def _same_topic(self, corpus: TokenizedCorpus, document: Places, chance: NDArray[np.float64]) -> Places:
         """For each document another one of its topic."""
         if self._by_topic is None or self._by_topic[0] is not corpus:
             topics = np.asarray(corpus.topics)
@@ -269,7 +270,7 @@ class PairSampler:
         topic = corpus.topics[document]
         begin = np.searchsorted(ordered, topic, side="left")
         end = np.searchsorted(ordered, topic, side="right")
-        number = choose(keys, "document", end - begin - 1)
+        number = below(chance, end - begin - 1)
         # the documents of a topic are in rising order: step over the document itself
         number += number >= own[document] - begin
         other: Places = order[begin + number]
