@@ -49,7 +49,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("workplace")
     (folder / "books").mkdir()
     for n in range(3):
-        (folder / "books" / f"book{n}.txt").write_text(TEXT, encoding="utf-8")
+        (folder / "books" / f"book{n}.txt").write_text(f"Book {n}.\n\n{TEXT}", encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert cli._guarded(cli._train, [*SHORT, *SMALL_WORLD, "output_dir=outputs/first"]) == 0

@@ -309,7 +309,7 @@ def test_missing_empty_blank(tmp_path: Path) -> None:
 
 def test_one_document_cannot_be_split(tmp_path: Path) -> None:
     said = refusal(written(tmp_path, "a.txt", "One only."))
-    assert "has 1 document" in said and "data.validation_path" in said
+    assert "has only 1 document" in said and "data.validation_path" in said
 
 
 @pytest.mark.parametrize(
