@@ -319,10 +319,8 @@ def test_order_can_be_told_where_there_are_cues_and_only_there() -> None:
         for number in range(400):
             sentences = [[word.form for word in sentence.words] for sentence in world.annotated(number).sentences]
             for start in range(0, len(sentences) - 2 * size, size):
-                segments = [
-                    sum(sentences[start : start + size], []),
-                    sum(sentences[start + size : start + 2 * size], []),
-                ]  # noqa: RUF017
+                runs = (sentences[start : start + size], sentences[start + size : start + 2 * size])
+                segments = [[word for sentence in run for word in sentence] for run in runs]
                 swapped = (number + start) % 2
                 first, second = segments[::-1] if swapped else segments
                 features.append({**{f"first {w}": 1 for w in first}, **{f"second {w}": 1 for w in second}})
