@@ -3,9 +3,10 @@
 python -m benchmarks.steps [bert] [t5] [gpt2] [--threads N] [--rounds N]
 
 Two references. `hf` is transformers' model as its example scripts train it (fp32, SDPA, padded to the longest of the batch,
-fused AdamW), in a process of its own that nothing of ours has set up. `hf bf16` is the same under bf16 autocast, in our
-process, with our allocator and thread settings. All take turns on the same batches; the figures are medians, and the ratios
-are medians of ratios in a turn. With one thread CPU time is measured, so that other work on the machine hardly counts.
+fused AdamW), in a process of its own that nothing of ours has set up; for a causal model, whose batches have no padding,
+under bf16 autocast. `hf bf16` is under bf16 autocast in our process, with our allocator and thread settings. All take turns
+on the same batches; the figures are medians, and the ratios are medians of the ratios in a turn. With one thread CPU time is
+measured, so that other work on the machine hardly counts.
 """
 
 from __future__ import annotations
@@ -273,7 +274,7 @@ def child(case: Case, threads: int, count: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
-    prepare, given = theirs(case, half=False), batches(case, count)[1]
+    prepare, given = theirs(case, half=case.family == "gpt2"), batches(case, count)[1]
     print("ready", flush=True)
     for line in sys.stdin:
         print(timed(prepare(given[int(line)]), threads), flush=True)

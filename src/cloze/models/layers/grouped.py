@@ -1,7 +1,7 @@
 """Attention on the CPU: sequences of similar length in groups, plain matrix products in a group.
 
-On a CPU with bf16 this takes a third to a half of the time of torch's fused kernel and, with dropout, a quarter of what
-its unfused one takes (`benchmarks/attention.py`): the matrix products run at full speed, dropout's random numbers are
+On a CPU with bf16 this takes between a quarter and two fifths of the time of torch's fused kernel, with dropout of its
+unfused one (`benchmarks/attention.py`): the matrix products run at full speed, dropout's random numbers are
 cheap (`dropout.py`), nothing is computed for padding beyond a group's own, and a causal pattern is computed in blocks, so
 that half of the square is hardly touched. The attention weights are kept for the backward pass while they are few and
 computed again where they are many, so memory stays bounded.
