@@ -101,6 +101,13 @@ class PretrainingModule(LightningModule):
         self._metrics: dict[str, Any] = {}
         self.tokenizer: Any = None  # what `predict_step` reads and writes texts with
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Plain values go straight in: Lightning sets one around every hook, and torch looks each over for parameters."""
+        if isinstance(value, str | float | None) and name in self.__dict__:
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
+
     # --- training ----------------------------------------------------------------------------------------------------------
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
