@@ -191,13 +191,14 @@ if sys.argv[3] == "without locks":
     fcntl.flock = refuse
 print("ready", flush=True)
 sys.stdin.readline()
-found = tokenized(memory(parts=60, documents=20), "train", Tokenizer.load(sys.argv[1]), Path(sys.argv[2]), workers=0)
+workers = int(sys.argv[4]) if len(sys.argv) > 4 else 0
+found = tokenized(memory(parts=60, documents=20), "train", Tokenizer.load(sys.argv[1]), Path(sys.argv[2]), workers=workers)
 print(len(found), int(found.tokens.sum()), int(found.sentences.sum()), flush=True)
 """
 
 
-def builder(tmp_path: Path, cache: Path, locks: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", BUILDER, str(tmp_path / "tokenizer"), str(cache), locks]
+def builder(tmp_path: Path, cache: Path, locks: str, workers: int = 0) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", BUILDER, str(tmp_path / "tokenizer"), str(cache), locks, str(workers)]
     return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
@@ -261,3 +262,29 @@ def test_a_worker_killed_while_tokenising(
     monkeypatch.setattr("concurrent.futures.ProcessPoolExecutor", Breaking)
     assert same(tokenized(corpus, "train", tokenizer, tmp_path / "two", workers=2), expected)
     assert Breaking.submitted >= 3
+
+
+@pytest.mark.skipif(not Path("/proc").exists(), reason="needs /proc to see what processes are left")
+def test_a_killed_builder_leaves_no_process(tokenizer: Tokenizer, tmp_path: Path) -> None:
+    tokenizer.save(tmp_path / "tokenizer")
+    parent = builder(tmp_path, tmp_path / "cache", "with locks", workers=2)
+    together([parent])
+    children: list[int] = []
+    while len(children) < 3 and parent.poll() is None:  # two, and the one that minds shared resources
+        with contextlib.suppress(FileNotFoundError):
+            children = [int(n) for n in Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()]
+        time.sleep(0.005)
+    parent.kill()
+    parent.communicate()
+    assert len(children) == 3
+    deadline = time.monotonic() + 20
+    while (left := [pid for pid in children if _runs(pid)]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not left
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    except FileNotFoundError:
+        return False

@@ -203,3 +203,8 @@ class Position(Sampler[int]):
 
     def __len__(self) -> int:
         return self.end
+
+
+def one_thread(_: int) -> None:
+    """What a loader's worker does first: a batch is made by one thread. (Here, as a worker need not import Lightning for it.)"""
+    torch.set_num_threads(1)

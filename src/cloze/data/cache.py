@@ -60,8 +60,8 @@ def obtain(folder: Path, build: Callable[[Path], dict[str, Any]]) -> dict[str, A
     parent = folder.parent
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        with _lock(parent / f".{folder.name}.lock"):
-            _sweep(parent)
+        with _lock(parent / f".{folder.name}.lock") as locked:
+            _sweep(parent, folder.name, locked)
             if (manifest := verified(folder)) is not None:
                 return manifest
             temporary = parent / f".{folder.name}.{socket.gethostname()}.{os.getpid()}.{secrets.token_hex(4)}"
@@ -140,13 +140,17 @@ def _flush_folder(folder: Path) -> None:
             os.close(descriptor)
 
 
-def _sweep(parent: Path) -> None:
-    """Removes temporary folders whose builder is dead."""
+def _sweep(parent: Path, own: str, locked: bool) -> None:
+    """Removes temporary folders whose builder is dead: where there are locks, because nobody holds that of the thing being built."""
     for path in parent.glob(".*.*.*.*"):
         if not path.is_dir():
             continue
-        host, _, pid = path.name.removesuffix(".damaged").rpartition(".")[0].rpartition(".")
-        if host.partition(".")[2].partition(".")[2] == socket.gethostname() and pid.isdigit():
+        _, name, rest = path.name.removesuffix(".damaged").split(".", 2)
+        host, pid = rest.rpartition(".")[0].rpartition(".")[::2]
+        dead = False
+        if locked:
+            dead = name == own or _is_free(parent / f".{name}.lock")
+        elif host == socket.gethostname() and pid.isdigit():
             dead = int(pid) != os.getpid() and not _alive(int(pid))
         else:
             with contextlib.suppress(OSError):
@@ -166,14 +170,26 @@ def _alive(pid: int) -> bool:
 
 
 @contextlib.contextmanager
-def _lock(path: Path) -> Iterator[None]:
-    """Holds a lock that dies with its holder; nothing where the file system or the platform has none."""
+def _lock(path: Path) -> Iterator[bool]:
+    """Holds a lock that dies with its holder. Yields False where the file system or the platform has none."""
     with path.open("w") as file:
         try:
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX)
+            locked = True
         except (ImportError, OSError):
-            yield
-        else:
-            yield
+            locked = False
+        yield locked
+
+
+def _is_free(path: Path) -> bool:
+    """Whether nobody holds a lock, on a platform that has locks."""
+    import fcntl
+
+    try:
+        with path.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True

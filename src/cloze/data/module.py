@@ -11,7 +11,7 @@ import torch
 from pytorch_lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from cloze.data.batches import Position, TrainingBatches, ValidationBatches, batch_of
+from cloze.data.batches import Position, TrainingBatches, ValidationBatches, batch_of, one_thread
 from cloze.models.base import Batch
 from cloze.objectives.base import ExampleBuilder, Examples
 
@@ -85,11 +85,7 @@ def _loader(batches: Dataset[Batch], workers: int, sampler: Sampler[int] | range
         generator=torch.Generator().manual_seed(0),  # a private one: loaders draw from the global one otherwise
         timeout=TIMEOUT if workers else 0,
         multiprocessing_context=context,
-        worker_init_fn=_one_thread if workers else None,
+        worker_init_fn=one_thread if workers else None,
         pin_memory=False,
         **more,
     )
-
-
-def _one_thread(_: int) -> None:
-    torch.set_num_threads(1)

@@ -10,8 +10,10 @@ import contextlib
 import itertools
 import json
 import logging
+import multiprocessing
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -254,8 +256,17 @@ _worker: tuple[Corpus, Tokenizer, Path]
 
 def _start_worker(corpus: Corpus, tokenizer: Tokenizer, raw: Path) -> None:
     global _worker
+    threading.Thread(target=_leave_with_parent, daemon=True).start()
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # one process a core is parallel enough
     _worker = (corpus, tokenizer, raw)
+
+
+def _leave_with_parent() -> None:
+    """A pool's processes wait for work for ever when the one that started them is killed: these end with it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _work(number: int, part: Any) -> _Shard:
@@ -267,7 +278,6 @@ def _elsewhere(
     corpus: Corpus, tokenizer: Tokenizer, parts: Sequence[Any], raw: Path, numbers: range, processes: int
 ) -> Iterator[_Shard]:
     """Shards from a pool of processes, in order. Ends early, with a line in the log, where the pool breaks down."""
-    import multiprocessing
     from concurrent.futures import Future, ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
 
