@@ -178,6 +178,10 @@ class _Session:
             )  # fmt: skip
             self.data.allow_zero_length_dataloader_with_multiple_devices = True
             self._take_threads(module)
+            if parts.hardware.layout == "padded":
+                from cloze.training.static import make_static
+
+                make_static(parts.model, parts.builder.length)
             if parts.hardware.compile:
                 parts.model.compile(dynamic=True)
             try:

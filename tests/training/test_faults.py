@@ -143,6 +143,18 @@ def test_gradients_are_clipped_and_measured_before_it(tmp_path: Path) -> None:
     assert clipped == pytest.approx([0.01, 0.01], rel=1e-3)
 
 
+@pytest.mark.parametrize("objective", ["mlm", "mlm_sop"])
+def test_static_shapes_change_nothing(tmp_path: Path, objective: str) -> None:
+    from cloze.training.hardware import Hardware
+
+    losses = {}
+    for layout in ("packed", "padded"):
+        hardware = Hardware(accelerator="cpu", precision=32, threads=1, layout=layout)  # type: ignore[arg-type]
+        jobs.run(tmp_path / layout, objective=objective, dropout=0.0, hardware=hardware, log_every=1)
+        losses[layout] = [p["train/loss"] for p in RunFolder(tmp_path / layout).points() if "train/loss" in p]
+    assert losses["padded"] == pytest.approx(losses["packed"], rel=1e-4) and len(losses["padded"]) == 12
+
+
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true"])
 def test_other_precisions_train(tmp_path: Path, precision: str) -> None:
     facts = jobs.run(tmp_path / "run", precision=precision)
