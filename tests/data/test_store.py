@@ -275,7 +275,7 @@ def test_a_killed_builder_leaves_no_process(tokenizer: Tokenizer, tmp_path: Path
             children = [int(n) for n in Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()]
         time.sleep(0.005)
     parent.kill()
-    parent.communicate()
+    parent.wait()
     assert len(children) == 3
     deadline = time.monotonic() + 20
     while (left := [pid for pid in children if _runs(pid)]) and time.monotonic() < deadline:
