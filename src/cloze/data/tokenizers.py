@@ -543,7 +543,7 @@ class Unigram(Trained):
         lowercase: bool = False,
         max_word: int = 100,
         max_piece: int = 16,
-        sample: int = 300_000_000,
+        sample: int = 10_000_000,
     ) -> None:
         super().__init__(vocabulary, lowercase, max_word, sample)
         _at_least("max_piece", max_piece, 1)
