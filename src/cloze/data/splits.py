@@ -49,7 +49,11 @@ def marks(validation_share: float, test_share: float, digests: Iterable[int] | N
         raise Refusal(f"{name} holds only white space")
     wanted = [max(1, round(share * len(ordered))) if share else 0 for share in (validation_share, test_share)]
     if sum(wanted) >= len(ordered):
-        many = f"{len(ordered)} different documents" if len(ordered) > 1 else "only 1 document, or the same one several times"
+        many = (
+            f"{len(ordered)} different documents"
+            if len(ordered) > 1
+            else "only 1 document, or the same one several times"
+        )
         raise Refusal(f"{name} has {many}: too few to hold some out. {hint}")
     return ordered[wanted[0]], ordered[sum(wanted)]
 
