@@ -92,7 +92,7 @@ def check(composed: Composed) -> Checked:
     trusted = settings.get("trusted") or []
     _refuse_secrets(settings)
     found += faults([Validation], settings.get("validation") or {}, "validation")
-    known_sizes = {"layers", "width", "heads", "head_width", "inner"}
+    known_sizes = {"layers", "width", "heads", "head_width", "inner", "initializer_range", "learning_rate"}
     found += [
         f"size.{key} is not a setting{did_you_mean(key, known_sizes)}"
         for key in settings["size"]
