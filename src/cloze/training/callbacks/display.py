@@ -53,7 +53,7 @@ class Display(Callback):
         self._shown = now
         if self._progress is not None:
             self._progress.update(self._task, completed=self._share(), figures=self._figures(), refresh=True)
-        elif "train/loss" in self._conductor.progress.metrics:
+        elif "train/loss" in self._conductor.progress.metrics and self._share() < 1:
             self._voice.say(self._figures())
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
