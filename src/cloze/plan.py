@@ -22,6 +22,7 @@ from cloze.models.base import Batch
 from cloze.prepare import Prepared
 from cloze.training.budget import Budget
 from cloze.training.hardware import Hardware
+from cloze.training.threads import calibrate, chosen_outside
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,12 @@ class Cost:
     seconds: float  # median of several
     flops: int
     activations: int  # bytes that the forward pass keeps for the backward pass
-    tokens: int  # real tokens read
+    threads: int  # of the CPU, the number that was fastest unless one was asked for
 
 
-def measure(prepared: Prepared, batch: Batch, precision: torch.dtype | None, repeats: int = 5) -> Cost:
+def measure(
+    prepared: Prepared, batch: Batch, precision: torch.dtype | None, threads: int | None, repeats: int = 5
+) -> Cost:
     """Takes `repeats` steps on one micro-batch (after one that warms up); leaves no gradient behind."""
     model, objective = prepared.model, prepared.objective
     parameters = [*model.parameters(), *objective.parameters()]
@@ -59,12 +62,17 @@ def measure(prepared: Prepared, batch: Batch, precision: torch.dtype | None, rep
         step()
     with FlopCounterMode(display=False) as counter:
         step()
+    if threads is None:
+        threads, _ = calibrate(step, "plan", None)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
     seconds = []
     for _ in range(repeats):
         begin = time.perf_counter()
         step()
         seconds.append(time.perf_counter() - begin)
-    return Cost(statistics.median(seconds), counter.get_total_flops(), sum(kept.values()), batch.real_tokens)
+    torch.set_num_threads(before)
+    return Cost(statistics.median(seconds), counter.get_total_flops(), sum(kept.values()), threads)
 
 
 def plan(prepared: Prepared) -> Table:
@@ -77,7 +85,8 @@ def plan(prepared: Prepared) -> Table:
     examples, tokens = len(prepared.train), int(prepared.train.lengths.sum())
     length = budget.plan(examples, tokens, top.batch_size)
     precision = torch.bfloat16 if machine.precision == "bf16-mixed" else None
-    cost = measure(prepared, _first_batch(prepared, machine.cut.micro_batch), precision)
+    asked = hardware.threads if isinstance(hardware.threads, int) else chosen_outside()
+    cost = measure(prepared, _first_batch(prepared, machine.cut.micro_batch), precision, asked)
     step_seconds = cost.seconds * machine.cut.parts_per_rank
     steps = length.steps or max(1, round((length.seconds or 0) / step_seconds))
     weights = [*prepared.model.parameters(), *prepared.objective.parameters()]
@@ -96,7 +105,7 @@ def plan(prepared: Prepared) -> Table:
         ("FLOPs", f"{cost.flops * parts:.3g} a step, {cost.flops * parts * steps:.3g} in all"),
         ("memory", f"about {memory / 1e6:,.0f} MB ({cost.activations / 1e6:,.0f} MB of activations), beside the program"),
         ("precision", machine.precision),
-        ("here", f"{step_seconds * 1e3:,.1f} ms a step on {torch.get_num_threads()} CPU thread(s), without optimizer and validation"),
+        ("here", f"{step_seconds * 1e3:,.1f} ms a step on {cost.threads} CPU thread(s), without optimizer and validation"),
         ("time", f"about {steps * step_seconds / 60:,.1f} minutes"),
     ):  # fmt: skip
         table.add_row(name, value)

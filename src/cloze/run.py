@@ -146,10 +146,11 @@ def _initial(composed: Composed) -> tuple[Initial | None, Composed]:
     initial = initialise(source)
     model = dict(initial.settings["model"])
     model |= {key.partition(".")[2]: said[key].value() for key in said if key.startswith("model.")}
+    family = str(model["_target_"]).rpartition(".")[2].lower()
     config = composed.config.copy()
     with open_dict(config):
         config.model = OmegaConf.create(model)
-    return initial, replace(composed, config=config, choices=composed.choices | {"model": Path(source).name})
+    return initial, replace(composed, config=config, choices=composed.choices | {"model": family})
 
 
 def _look(checked: Checked, initial: Initial | None) -> int:
