@@ -69,10 +69,17 @@ def run(words: list[str]) -> str:
 def main() -> None:
     """Two runs at a time, rows in order."""
     wanted = [words for words in commands() if all(word in " ".join(words) for word in sys.argv[1:])]
-    print(
-        "| command | unigram entropy | entropy floor | first train loss | validation loss at 500 → 1,000 → 1,500 | token accuracy | pair accuracy | time |"
-    )
-    print("|---|---|---|---|---|---|---|---|")
+    columns = [
+        "command",
+        "unigram entropy",
+        "entropy floor",
+        "first training loss",
+        "validation loss at 500 → 1,000 → 1,500",
+        "token accuracy",
+        "pair accuracy",
+        "time",
+    ]
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}")
     with ThreadPoolExecutor(2) as pool:
         for row in pool.map(run, wanted):
             print(row, flush=True)
