@@ -1,6 +1,6 @@
 # `make help` lists the targets. Two are enough on a fresh machine: `make train`, `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all lint types bench clean
+.PHONY: help setup train test test-slow test-all lint types bench clean
 
 # The newest supported Python that is here; say PYTHON=… for another.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
@@ -35,8 +35,10 @@ train: setup ## set up, then train: make train WORDS="model=bert objective=mlm"
 test: setup ## the default tests
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2
 
-test-all: setup ## the slow tests too
-	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m ''
+test-slow: setup ## only the slow tests: many kills, all printed commands
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m slow
+
+test-all: test test-slow ## the default tests and the slow ones
 
 lint: setup ## ruff: rules and format
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
