@@ -194,7 +194,17 @@ def lightning_settings(hardware: Hardware, resolved: Resolved) -> dict[str, Any]
         "strategy": strategy, "precision": resolved.precision, "accumulate_grad_batches": resolved.cut.parts_per_rank,
         "deterministic": hardware.deterministic,
     }  # fmt: skip
+    if (
+        resolved.precision in ("16-mixed", "bf16-mixed")
+        and resolved.strategy != "fsdp"
+        and resolved.accelerator != "tpu"
+    ):
+        from cloze.training.precision import CachedMixedPrecision
+
+        device = {"gpu": "cuda"}.get(resolved.accelerator, resolved.accelerator)
+        del settings["precision"]
+        settings["plugins"] = [CachedMixedPrecision(resolved.precision, device)]  # type: ignore[arg-type]
     if SLURMEnvironment.detect():
         # Lightning's own requeueing saves inside a signal handler; ours saves at the next step, and `sbatch --requeue` requeues
-        settings["plugins"] = [SLURMEnvironment(auto_requeue=False)]
+        settings.setdefault("plugins", []).append(SLURMEnvironment(auto_requeue=False))
     return settings

@@ -40,7 +40,7 @@ class Voice:
         if self._folder.follower:
             return
         if self.live is not None:
-            self.live.print(line, highlight=False, markup=False)
+            self.live.print(line, highlight=False, markup=False, soft_wrap=True)
         else:
             print(line, flush=True)
         self._folder.note(line)
@@ -50,7 +50,7 @@ class Voice:
         if self._folder.follower:
             return
         if self.live is not None:
-            self.live.print(f"warning: {line}", highlight=False, markup=False)
+            self.live.print(f"warning: {line}", highlight=False, markup=False, soft_wrap=True)
         else:
             print(f"warning: {line}", file=sys.stderr, flush=True)
         self._folder.note(f"warning: {line}")
