@@ -54,7 +54,9 @@ def stream(parents: Keys, name: str) -> Keys:
 def bits(parents: Keys, counters: NDArray[Any]) -> Keys:
     """64 random bits for each (key, counter); the two broadcast."""
     with np.errstate(over="ignore"):
-        return _mix(np.asarray(parents, dtype=np.uint64) + (np.asarray(counters).astype(np.uint64) + np.uint64(1)) * _GOLDEN)
+        return _mix(
+            np.asarray(parents, dtype=np.uint64) + (np.asarray(counters).astype(np.uint64) + np.uint64(1)) * _GOLDEN
+        )
 
 
 def uniform(parents: Keys, counters: NDArray[Any]) -> NDArray[np.float64]:
