@@ -8,10 +8,12 @@ import time
 from collections import defaultdict
 from pathlib import Path
 
+import jobs
 import pytest
 from test_resume import curve, start, wait_for
 
 from cloze.folder import RunFolder
+from cloze.session import train
 from cloze.training import checkpoints
 
 pytestmark = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")
@@ -34,9 +36,9 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     assert process.returncode == 0, err
     assert out.count("run folder:") == 1 and out.count("validation loss") == 1 and not err
     assert not list(tmp_path.glob("outputs*")) and RunFolder(tmp_path / "two").facts()["hardware"]["world"] == 2
-    single = start(tmp_path / "one", *words, "--trace", tmp_path / "one")
-    _, err = single.communicate(timeout=250)
-    assert single.returncode == 0, err
+    single = jobs.parts(dropout=0.0, steps=8, objective="mlm_sop")
+    jobs.follow(single, tmp_path / "one")
+    train(single, RunFolder.take(tmp_path / "one", None, "test"))
     together = examples(tmp_path / "two.0", tmp_path / "two.1")
     assert together == examples(tmp_path / "one.0") and len(together) == 8
     for mine, theirs in zip(curve(tmp_path / "two"), curve(tmp_path / "one"), strict=True):
