@@ -14,8 +14,8 @@ from cloze.models.base import Backbone, Batch, Sequences
 from cloze.models.bert import Bert
 from cloze.models.gpt2 import GPT2
 from cloze.models.layout import Layout, Pattern, Way
-from cloze.models.static_shapes import pad
 from cloze.models.roberta import Roberta
+from cloze.models.static_shapes import pad
 from cloze.models.t5 import T5
 
 WORDS, LENGTH = 40, 24
@@ -111,6 +111,27 @@ def test_static_shapes_compile_to_one_graph() -> None:
             expected = model(Batch(sequences(lengths, "bidirectional", None, True), {}, {}, {})).last
             torch.testing.assert_close(compiled(Batch(padded, {}, {}, {}))[places], expected, rtol=1e-5, atol=1e-5)
     assert programs == 1
+
+
+def test_compiled_with_open_sizes_it_settles_on_the_cpu() -> None:
+    """Grouped attention stays outside the compiled parts: batches of other lengths need no new programs."""
+    torch.compiler.reset()
+    torch.manual_seed(0)
+    model = FAMILIES["bert"]().eval()
+    programs = []
+
+    def count(graph: torch.fx.GraphModule, _: list[Tensor]) -> Callable[..., object]:
+        programs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(lambda batch: model(batch).last, backend=count, dynamic=True)
+    made = []
+    with torch.no_grad():
+        for lengths in ([5, 24, 3], [24, 24, 1], [7, 7], [1, 2, 3, 4], [20]):
+            batch = Batch(sequences(lengths, "bidirectional", None, True), {}, {}, {})
+            torch.testing.assert_close(compiled(batch), model(batch).last, rtol=1e-5, atol=1e-5)
+            made.append(len(programs))
+    assert made[1:] == made[1:2] * 4  # the second batch tells what is not constant
 
 
 def test_a_sequence_too_long_for_its_rows_is_an_error() -> None:

@@ -45,13 +45,28 @@ def attend(
             return flash_attention(queries, keys, values, layout, memory, scale, rate)
         if way == "padded":
             return padded_attention(queries, keys, values, layout, memory, bias, scale, rate)
-        call = Call(layout, memory, scale, rate, draw_seed() if rate else 0)
-        gathered: Tensor = GroupedAttention.apply(queries, keys, values, bias, call)  # type: ignore[no-untyped-call]
+        gathered: Tensor = _grouped_attention(queries, keys, values, layout, memory, bias, scale, rate)
         return gathered
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # it looks at every length: a compiler would make a program for each batch
+def _grouped_attention(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    layout: Layout,
+    memory: Layout | None,
+    bias: Tensor | None,
+    scale: float,
+    rate: float,
+) -> Tensor:
+    call = Call(layout, memory, scale, rate, draw_seed() if rate else 0)
+    gathered: Tensor = GroupedAttention.apply(queries, keys, values, bias, call)  # type: ignore[no-untyped-call]
+    return gathered
+
+
 def _usual_way(device: str) -> Way:
-    if device == "cpu" and not torch.compiler.is_compiling():
+    if device == "cpu":
         return "grouped"
     return "flash" if device == "cuda" else "padded"
 
