@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from benchmarks.texts import documents
 
+from benchmarks.texts import documents
 from cloze.data.base import Corpus, Split, Text
 from cloze.data.batches import TrainingBatches
 from cloze.data.sentences import sentences_of

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from benchmarks import steps, texts
 from torch import nn
 
+from benchmarks import steps, texts
 from cloze.data.base import Vocabulary
 from cloze.models.base import Batch
 from cloze.models.bert import Bert

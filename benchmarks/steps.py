@@ -23,8 +23,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from benchmarks.texts import tokenised
 from numpy.typing import NDArray
+
+from benchmarks.texts import tokenised
 
 if TYPE_CHECKING:
     import torch

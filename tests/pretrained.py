@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tests.models.parity import scramble
 
 from cloze.data import tokenizers
 from cloze.data.base import Corpus, Split, Text
 from cloze.models import storage
 from cloze.models.base import Backbone
 from cloze.schema import locate
+from tests.models.parity import scramble
 
 TEXTS = [
     "the old harbour lay in fog and nobody could see the ships",

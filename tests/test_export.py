@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.pretrained import FAMILIES, TEXTS, built, saved_run, tokenizer_of
 
 import cloze
 from cloze.cli import main
 from cloze.errors import Refusal
 from cloze.loading import export, families
+from tests.pretrained import FAMILIES, TEXTS, built, saved_run, tokenizer_of
 
 transformers = pytest.importorskip("transformers")
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.pretrained import FAMILIES, LENGTH, TEXTS, saved_run, tokenizer_of
 
 import cloze
 from cloze.errors import Refusal
@@ -20,6 +19,7 @@ from cloze.inference import Filled
 from cloze.loading import initialise
 from cloze.models import storage
 from cloze.models.padding import from_padded, to_padded
+from tests.pretrained import FAMILIES, LENGTH, TEXTS, saved_run, tokenizer_of
 
 
 @pytest.fixture(scope="module")

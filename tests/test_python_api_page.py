@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.pretrained import saved_run
 
 from cloze.loading import export
+from tests.pretrained import saved_run
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "python-api.md"
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
-from tests.objectives.corpora import random_corpus, vocabulary
 
 from cloze.analysis.lens import audit, count, show, visible
 from cloze.data import keyed
@@ -17,6 +16,7 @@ from cloze.objectives.base import ExampleBuilder, Tally
 from cloze.objectives.clm import CausalExamples
 from cloze.objectives.mlm import MaskedExamples
 from cloze.objectives.span_corruption import SpanExamples
+from tests.objectives.corpora import random_corpus, vocabulary
 
 NAMES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 

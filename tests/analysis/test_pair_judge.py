@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.objectives.corpora import numbered_corpus, random_corpus, vocabulary
-from tests.training import jobs
 from torch import Tensor, nn
 
 from cloze.analysis.pair_judge import PairJudge, fit_logistic, judge, probe_accuracy
@@ -19,6 +17,8 @@ from cloze.models.base import Batch, Bidirectional, HiddenStates, TokenHead
 from cloze.models.bert import Bert
 from cloze.objectives.mlm import MaskedLM
 from cloze.session import train
+from tests.objectives.corpora import numbered_corpus, random_corpus, vocabulary
+from tests.training import jobs
 
 
 def test_the_regression_is_scikit_learns() -> None:

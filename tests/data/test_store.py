@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests.data.corpora import Memory, memory
 
 from cloze.data import cache as caches
 from cloze.data import store
@@ -26,6 +25,7 @@ from cloze.data.base import Text, TokenizedCorpus
 from cloze.data.store import opened, tokenized
 from cloze.data.tokenizers import BPE, Tokenizer, WordPiece
 from cloze.errors import Refusal, RunFailure
+from tests.data.corpora import Memory, memory
 
 ROOT = Path(__file__).parents[2]
 ARRAYS = ("tokens", "word_starts", "sentences", "documents", "topics")

@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.data.corpora import Memory, memory, sentences
 
 from cloze.data.merges import learn_merges
 from cloze.data.tokenizers import (
@@ -35,6 +34,7 @@ from cloze.data.tokenizers import (
     obtain,
 )
 from cloze.errors import Refusal
+from tests.data.corpora import Memory, memory, sentences
 
 KINDS: dict[str, type[Trained]] = {kind.__name__: kind for kind in (WordPiece, BPE, ByteLevelBPE, Unigram, Character)}
 WORDS = "Emma Woodhouse, handsome & clever, didn't pay 3.50!"

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.models.parity import Padded, padded, scramble
 from torch import Tensor, nn
 
 from cloze.data.base import Vocabulary
@@ -16,6 +15,7 @@ from cloze.errors import Refusal
 from cloze.models.albert import Albert
 from cloze.models.bert import Bert
 from cloze.models.roberta import Roberta
+from tests.models.parity import Padded, padded, scramble
 
 transformers = pytest.importorskip("transformers")
 

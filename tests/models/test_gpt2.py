@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.models.parity import laid_out, scramble
 from torch.nn import functional as F
 
 from cloze.compose import compose
@@ -15,6 +14,7 @@ from cloze.errors import Refusal
 from cloze.models.base import Batch
 from cloze.models.gpt2 import GPT2
 from cloze.models.padding import flat
+from tests.models.parity import laid_out, scramble
 
 transformers = pytest.importorskip("transformers")
 

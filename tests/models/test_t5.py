@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from tests.models.parity import laid_out, scramble
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -16,6 +15,7 @@ from cloze.errors import Refusal
 from cloze.models.base import Batch
 from cloze.models.padding import flat
 from cloze.models.t5 import T5, RelativeBias
+from tests.models.parity import laid_out, scramble
 
 transformers = pytest.importorskip("transformers")
 

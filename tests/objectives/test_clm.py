@@ -10,7 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.objectives.corpora import random_corpus
 
 from cloze.data import keyed
 from cloze.data.base import TokenizedCorpus, Vocabulary
@@ -18,6 +17,7 @@ from cloze.data.batches import batch_of
 from cloze.errors import Refusal
 from cloze.models.gpt2 import GPT2
 from cloze.objectives.clm import CausalExamples, CausalLM
+from tests.objectives.corpora import random_corpus
 
 END = 0
 VOCABULARY = Vocabulary(1000, {"eos": END})

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tests.objectives.corpora import SPECIAL, numbered_corpus, random_corpus, sequences, vocabulary
 
 from cloze.data import keyed
 from cloze.data.base import TokenizedCorpus
 from cloze.objectives import formats
 from cloze.objectives.formats import Format, chunk_sentences, pack_sentences
 from cloze.objectives.mlm import MaskedExamples
+from tests.objectives.corpora import SPECIAL, numbered_corpus, random_corpus, sequences, vocabulary
 
 CLS, SEP = SPECIAL["cls"], SPECIAL["sep"]
 

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
-from tests.objectives.corpora import SPECIAL, numbered_corpus, random_corpus, sequences, vocabulary
 from torch.nn import functional as F
 
 from cloze.data.base import Sample, TokenizedCorpus
@@ -18,6 +17,7 @@ from cloze.errors import Refusal
 from cloze.models.bert import Bert
 from cloze.objectives.base import Examples, Tally
 from cloze.objectives.mlm import MaskedExamples, MaskedLM
+from tests.objectives.corpora import SPECIAL, numbered_corpus, random_corpus, sequences, vocabulary
 
 SETTINGS: list[dict[str, Any]] = [
     {},

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy import stats
-from tests.objectives.corpora import random_corpus, vocabulary
 
 from cloze.data import keyed
 from cloze.data.base import TokenizedCorpus
 from cloze.errors import Refusal
 from cloze.objectives.mlm import MaskedExamples
 from cloze.objectives.pairs import Pairs, PairSampler, binomial_half
+from tests.objectives.corpora import random_corpus, vocabulary
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from tests.objectives.corpora import random_corpus
 
 from cloze.data import keyed
 from cloze.data.base import Sample, TokenizedCorpus, Vocabulary
@@ -24,6 +23,7 @@ from cloze.models.t5 import T5
 from cloze.objectives import spans
 from cloze.objectives.base import Tally
 from cloze.objectives.span_corruption import SpanCorruption, SpanExamples
+from tests.objectives.corpora import random_corpus
 
 PAD, END = 0, 1
 SENTINELS = tuple(range(1101, 1001, -1))  # descending from the top, as T5 has them
