@@ -163,6 +163,18 @@ def test_no_space_and_no_permission(tmp_path: Path) -> None:
         caches.obtain(tmp_path / "file" / "x", build)
 
 
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EIO, errno.ENAMETOOLONG])
+def test_whatever_keeps_the_cache_from_being_written_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:  # as mkdir below /proc does
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "mkdir", refuse)
+    with pytest.raises(Refusal, match=rf"cannot be written \({os.strerror(number)}\); give another cache_dir="):
+        caches.obtain(tmp_path / "cache" / "x", lambda folder: {})
+
+
 def test_large_files_are_digested_in_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(caches, "_WHOLE", 1000)
     monkeypatch.setattr(caches, "_BLOCK", 16)

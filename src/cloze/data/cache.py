@@ -75,9 +75,7 @@ def obtain(folder: Path, build: Callable[[Path], dict[str, Any]]) -> dict[str, A
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise RunFailure(f"no space left on the disk of {parent}: free some, or give another cache_dir=") from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.ENOTDIR, errno.EPERM, errno.EEXIST):
-            raise Refusal(f"{parent} cannot be written ({error.strerror}); give another cache_dir=") from error
-        raise
+        raise Refusal(f"{parent} cannot be written ({error.strerror or error}); give another cache_dir=") from error
     manifest = verified(folder)
     if manifest is None:
         raise RunFailure(f"{folder} does not read back as it was written: is the disk sound?")
