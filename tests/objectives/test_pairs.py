@@ -79,6 +79,18 @@ def test_sop_halves_are_of_one_document_and_swapped_in_half_of_the_pairs(corpus:
     assert ((pairs.starts[:, 0] > pairs.starts[:, 1]) == (pairs.labels == 1)).all()
 
 
+@pytest.mark.parametrize("rules", ["paper", "google"])
+def test_a_pair_of_sentences_is_one_by_any_rule(corpus: TokenizedCorpus, rules: str) -> None:
+    """The second segment of a negative is a single sentence too: its length does not tell the label."""
+    pairs, _ = drawn(corpus, pair="nsp", format="sentence_pair", pair_rules=rules)
+    negatives = (pairs.labels == 1) & (pairs.sizes.sum(1) < 125)
+    starts = pairs.starts[negatives, 1]
+    sentence = np.searchsorted(corpus.sentences, starts)
+    assert negatives.sum() > 1000
+    assert (corpus.sentences[sentence] == starts).all()
+    assert (corpus.sentences[sentence + 1] == starts + pairs.sizes[negatives, 1]).all()
+
+
 def test_google_rules_take_a_random_partner_for_one_sentence(corpus: TokenizedCorpus) -> None:
     for pair in ("nsp", "sop"):
         pairs, rows = drawn(corpus, pair=pair, pair_rules="google")

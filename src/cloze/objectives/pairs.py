@@ -65,9 +65,10 @@ class PairSampler:
 
     `google` does what the published code of BERT and ALBERT does where that is not what the papers say: a chunk of one sentence
     becomes a negative with a random partner (for sop too, whose negatives are then no longer all swaps), the partner's document is
-    drawn with equal chances whatever its size, and the partner is as long as room is left. With `paper` a chunk has two sentences or
-    more, the partner begins at a sentence drawn from those of all other documents, and it is as long as the text that it stands in for
-    would be, so that a pair's length says nothing about its label.
+    drawn with equal chances whatever its size, and the partner is as long as room is left (where segments are sentences, one
+    sentence all the same). With `paper` a chunk has two sentences or more, the partner begins at a sentence drawn from those of all
+    other documents, and it is as long as the text that it stands in for would be, so that a pair's length says nothing about its
+    label.
     """
 
     def __init__(
@@ -208,10 +209,10 @@ class PairSampler:
         # a run that reached its target is to reach it with the partner too; one that its document cut short has a partner of as many
         # sentences
         by_tokens = sentences[last] - sentences[first] >= target
-        if self.sentences:
-            by_tokens = np.zeros(len(by_tokens), bool)
         if self.rules == "google":
             by_tokens = np.ones(len(by_tokens), bool)
+        if self.sentences:  # a pair of sentences is one by any rule
+            by_tokens = np.zeros(len(by_tokens), bool)
         other, start = self._another(corpus, document, middle, keys, 0)
         if self.rules == "paper" and self.negatives != "position_matched":
             for attempt in range(1, TRIES):
