@@ -62,6 +62,30 @@ def test_auto_begins_what_has_not_begun(tmp_path: Path) -> None:
             RunFolder.take(output_dir, None if resume is None else str(resume), "test")
 
 
+def test_a_run_that_was_killed_while_it_began_begins_anew(tmp_path: Path) -> None:
+    """Before run.json stands: whatever lies there by then is no reason to refuse, nor to leave it behind."""
+    path = tmp_path / "run"
+    with RunFolder.take(path, "auto", "test") as folder:
+        folder.write("config.yaml", "seed: 1")
+        folder.note("said")
+        folder.checkpoints.mkdir()
+        (folder.checkpoints / ".probe.tmp").touch()
+        (path / ".run.json.x1.tmp").touch()
+    again = RunFolder.take(path, "auto", "test")
+    assert not again.resumed
+    (path / "thesis.tex").touch()
+    again.discard_if_fresh()
+    with pytest.raises(Refusal, match="is not empty and holds no run"):
+        RunFolder.take(path, "auto", "test")
+    (path / "thesis.tex").unlink()
+    again.discard_if_fresh()
+    assert not path.exists()
+    path.mkdir()
+    (path / "config.yaml").write_text("somebody's own")
+    with pytest.raises(Refusal, match="is not empty and holds no run"):
+        RunFolder.take(path, "auto", "test")
+
+
 def test_other_ranks_join(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with RunFolder.take(tmp_path / "run", None, "test"):
         assert os.environ[FOLDER_VARIABLE] == str(tmp_path / "run")

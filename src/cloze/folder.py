@@ -108,10 +108,20 @@ class RunFolder:
     def _made(cls, path: Path) -> RunFolder:
         if path.exists() and not path.is_dir():
             raise Refusal(f"output_dir={path} is a file; expected a folder")
-        if path.is_dir() and any(child.name != ".lock" for child in path.iterdir()):
+        if path.is_dir() and not _is_fresh(path):
             raise Refusal(f"output_dir={path} is not empty and holds no run; choose another folder")
         _make(path, exclusive=False)
         return cls(path)
+
+    def discard_if_fresh(self) -> None:
+        """Gives the folder back, and takes it away again where nothing lies in it but what a run's beginning writes."""
+        if self.follower or self.resumed or not self.path.is_dir():
+            return
+        with contextlib.suppress(Refusal):  # another run has taken it in the meantime: then it is that one's
+            self.lock()
+            if _is_fresh(self.path):
+                shutil.rmtree(self.path)
+        self.unlock()
 
     def __enter__(self) -> RunFolder:
         self.lock()
@@ -293,6 +303,22 @@ def provenance() -> dict[str, Any]:
 
 def _has_run(path: Path) -> bool:
     return (path / "run.json").exists()
+
+
+def _is_fresh(path: Path) -> bool:
+    """Whether a folder is empty, or holds only what a run that was killed before its run.json left (its lock came first)."""
+    children = {child.name: child for child in path.iterdir()}
+    if not children:
+        return True
+    began = children.pop(".lock", None) is not None
+    saved = children.pop("checkpoints", None)
+    if saved is not None and not (saved.is_dir() and all(_is_temporary(child.name) for child in saved.iterdir())):
+        return False
+    return began and all(name in ("log.txt", "config.yaml") or _is_temporary(name) for name in children)
+
+
+def _is_temporary(name: str) -> bool:
+    return name.startswith(".") and name.endswith(".tmp")
 
 
 def _make(path: Path, exclusive: bool) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,7 +41,7 @@ def _train(checked: Checked, initial: Initial | None) -> int:
         try:
             train(_parts(prepare(checked, initial, _silent if is_follower() else print)), folder)
         except Refusal:
-            _leave_no_trace(folder)
+            folder.discard_if_fresh()
             raise
     return 0
 
@@ -175,18 +174,6 @@ def _look(checked: Checked, initial: Initial | None) -> int:
 
         console.print(plan(prepared))
     return 0
-
-
-def _leave_no_trace(folder: RunFolder) -> None:
-    """A folder that was made for a run that cannot be is taken away again, if nothing else is in it."""
-    if folder.follower or folder.resumed or not folder.path.is_dir():
-        return
-    folder.unlock()
-    contents: Sequence[Path] = list(folder.path.iterdir())
-    if all(path.name == ".lock" for path in contents):
-        for path in contents:
-            path.unlink()
-        folder.path.rmdir()
 
 
 def _silent(line: str) -> None:

@@ -241,6 +241,7 @@ class _Session:
         parts, folder = self.parts, self.folder
         size = _checkpoint_size(parts)
         folder.probe(size)
+        checkpoints.sweep(folder.path)
         checkpoints.sweep(folder.checkpoints)
         if checkpoint is None:
             folder.rewind({})

@@ -16,6 +16,7 @@ from typing import Any
 import jobs
 import pytest
 
+from cloze import session
 from cloze.errors import Preempted, Refusal
 from cloze.folder import RunFolder
 from cloze.training import checkpoints
@@ -236,6 +237,8 @@ def hindered(folder: Path, settings: dict[str, Any]) -> None:
         return replace(self, target)
 
     Path.replace = late  # type: ignore[method-assign]
+    if not (folder / "run.json").exists():
+        session.provenance = lambda: time.sleep(0.3) or {}  # type: ignore[attr-defined]
     with (folder.parent / "said").open("a") as said:
         os.dup2(said.fileno(), 1)
         os.dup2(said.fileno(), 2)
@@ -253,9 +256,16 @@ def killed_at_random(folder: Path, kills: int, generator: random.Random, setting
             process.join(120)
             assert process.exitcode == 0, (folder.parent / "said").read_text()
             return hit
-        time.sleep(generator.uniform(0.1, 1.2))
+        if left == kills:  # the first kill hits the beginning: files lie there, and no run.json yet
+            end = time.monotonic() + 60
+            while not (folder / "config.yaml").exists():
+                assert process.is_alive() and time.monotonic() < end, "it never began"
+                time.sleep(0.01)
+        else:
+            time.sleep(generator.uniform(0.1, 1.2))
         process.kill()
         process.join()
+        assert left < kills or not (folder / "run.json").exists()
         assert process.exitcode == -signal.SIGKILL, "it had ended: nothing was killed"
         kept = list(RunFolder(folder).points()) if folder.exists() else []
         half = list((folder / "checkpoints").glob(".*.tmp"))
