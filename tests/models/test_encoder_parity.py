@@ -235,6 +235,12 @@ def test_a_checkpoint_that_cannot_be_is_refused() -> None:
         ({"heads": 5}, r"model\.heads=5 must divide model\.width=48; the nearest that does is model\.heads=4"),
         ({"positions": 10}, r"length=20 is more than model\.positions=10"),
         ({"dropout": 1.0}, r"model\.dropout=1\.0 must lie in \[0, 1\)"),
+        ({"heads": 0}, r"model\.heads=0 must be at least 1"),
+        ({"inner": -5}, r"model\.inner=-5 must be at least 1"),
+        ({"layers": -2}, r"model\.layers=-2 must be at least 1"),
+        ({"segments": 0}, r"model\.segments=0 must be at least 1"),
+        ({"norm_epsilon": -1e-5}, r"model\.norm_epsilon=-1e-05 must be more than 0"),
+        ({"initializer_range": 0.0}, r"model\.initializer_range=0 must be more than 0"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: str) -> None:
@@ -243,6 +249,9 @@ def test_settings_that_cannot_be_are_refused(settings: dict[str, Any], message: 
             family(50, 20, False, **{"layers": 1, "width": 48, "heads": 4, "inner": 8, **settings})
     with pytest.raises(Refusal, match=r"model\.layer_groups=3 must lie between 1 and model\.layers=2"):
         Albert(50, 20, False, layers=2, width=8, heads=2, inner=8, layer_groups=3)
+    for name in ("embedding_width", "layer_groups", "inner_groups"):
+        with pytest.raises(Refusal, match=rf"model\.{name}=0 must be at least 1"):
+            Albert(50, 20, False, **{"layers": 2, "width": 8, "heads": 2, "inner": 8, name: 0})
 
 
 def test_a_shared_sublayer_gathers_the_gradients_of_all_its_layers() -> None:

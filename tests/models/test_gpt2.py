@@ -173,6 +173,10 @@ def test_initial_deviations() -> None:
         ({"heads": 5, "width": 64}, 30, ["model.heads=5", "model.width=64", "model.heads=4"]),
         ({"positions": 20}, 30, ["length=30", "model.positions=20"]),
         ({"embedding_dropout": 1.5}, 30, ["model.embedding_dropout=1.5"]),
+        ({"heads": 0}, 30, ["model.heads=0 must be at least 1"]),
+        ({"inner": -5}, 30, ["model.inner=-5 must be at least 1"]),
+        ({"layers": -2}, 30, ["model.layers=-2 must be at least 1"]),
+        ({"norm_epsilon": float("nan")}, 30, ["model.norm_epsilon=nan must be more than 0"]),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict[str, Any], length: int, words: list[str]) -> None:

@@ -214,11 +214,17 @@ def test_initial_deviations() -> None:
         ({"buckets": 6}, "model.buckets=6"),
         ({"furthest": 10}, "model.furthest=10"),
         ({"dropout": 1.0}, "model.dropout=1"),
+        ({"heads": 0}, "model.heads=0 must be at least 1"),
+        ({"head_width": 0}, "model.head_width=0 must be at least 1"),
+        ({"layers": -1}, "model.layers=-1 must be at least 1"),
+        ({"decoder_layers": 0}, "model.decoder_layers=0 must be at least 1"),
+        ({"inner": 0}, "model.inner=0 must be at least 1"),
+        ({"initializer_factor": -1.0}, "model.initializer_factor=-1 must be more than 0"),
     ],
 )
 def test_wrong_settings_are_refused(settings: dict[str, Any], word: str) -> None:
     with pytest.raises(Refusal, match=word):
-        T5(50, 30, False, layers=1, width=16, heads=2, head_width=8, inner=32, **settings)
+        T5(50, 30, False, **{"layers": 1, "width": 16, "heads": 2, "head_width": 8, "inner": 32} | settings)
 
 
 @pytest.mark.parametrize("change", [{"feed_forward_proj": "gated-gelu"}, {"tie_word_embeddings": False}])

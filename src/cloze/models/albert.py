@@ -12,7 +12,8 @@ from cloze.data.base import Vocabulary
 from cloze.errors import Refusal
 from cloze.models import conversion
 from cloze.models.base import Batch, Bidirectional, HiddenStates
-from cloze.models.bert import OUR_ACTIVATIONS, THEIR_ACTIVATIONS, check_shape
+from cloze.models.bert import OUR_ACTIVATIONS, THEIR_ACTIVATIONS
+from cloze.models.checks import above_zero, fitting, positive, rates
 from cloze.models.conversion import Portable, Rule, Weights
 from cloze.models.layers.embeddings import Embeddings
 from cloze.models.layers.encoder import AttentionSublayer, FeedForwardSublayer
@@ -54,11 +55,13 @@ class Albert(Bidirectional, Portable):
         initializer_range: float = 0.02,
     ) -> None:
         super().__init__()
-        check_shape(width, heads, length, positions, dropout=dropout, attention_dropout=attention_dropout)
-        if not 1 <= layer_groups <= layers:
+        positive(layers=layers, width=width, heads=heads, inner=inner, embedding_width=embedding_width)
+        positive(layer_groups=layer_groups, inner_groups=inner_groups, positions=positions, segments=segments)
+        above_zero(norm_epsilon=norm_epsilon, initializer_range=initializer_range)
+        rates(dropout=dropout, attention_dropout=attention_dropout)
+        fitting(width, heads, length, positions)
+        if layer_groups > layers:
             raise Refusal(f"model.layer_groups={layer_groups} must lie between 1 and model.layers={layers}.")
-        if inner_groups < 1:
-            raise Refusal(f"model.inner_groups={inner_groups} must be at least 1.")
         self.width = width
         self.embeddings = Embeddings(vocabulary, embedding_width, positions, segments, dropout, norm_epsilon)
         self.projection = nn.Linear(embedding_width, width)

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from cloze.data.base import Vocabulary
-from cloze.errors import Refusal
 from cloze.models import conversion
 from cloze.models.base import Batch, Bidirectional, HiddenStates
+from cloze.models.checks import above_zero, fitting, positive, rates
 from cloze.models.conversion import Portable, Rule, Weights
 from cloze.models.layers.embeddings import Embeddings
 from cloze.models.layers.encoder import EncoderLayer
@@ -27,21 +27,6 @@ THEIR_ACTIVATIONS: dict[str, Activation] = {
     "silu": "silu",
 }
 OUR_ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu", "silu": "silu"}
-
-
-def check_shape(width: int, heads: int, length: int, positions: int, **rates: float) -> None:
-    """Refuses what no encoder of this kind can be. `rates` are dropout settings by their name."""
-    if width % heads:
-        divisors = [n for n in range(1, width + 1) if width % n == 0]
-        near = min(divisors, key=lambda n: abs(n - heads))
-        raise Refusal(
-            f"model.heads={heads} must divide model.width={width}; the nearest that does is model.heads={near}."
-        )
-    if length > positions:
-        raise Refusal(f"length={length} is more than model.positions={positions}: make one of them the other.")
-    for name, rate in rates.items():
-        if not 0 <= rate < 1:
-            raise Refusal(f"model.{name}={rate} must lie in [0, 1).")
 
 
 class Bert(Bidirectional, Portable):
@@ -67,7 +52,10 @@ class Bert(Bidirectional, Portable):
         initializer_range: float = 0.02,
     ) -> None:
         super().__init__()
-        check_shape(width, heads, length, positions, dropout=dropout, attention_dropout=attention_dropout)
+        positive(layers=layers, width=width, heads=heads, inner=inner, positions=positions, segments=segments)
+        above_zero(norm_epsilon=norm_epsilon, initializer_range=initializer_range)
+        rates(dropout=dropout, attention_dropout=attention_dropout)
+        fitting(width, heads, length, positions)
         self.width = width
         self.embeddings = Embeddings(
             vocabulary, width, positions, segments, dropout, norm_epsilon, first_position=self.first_position

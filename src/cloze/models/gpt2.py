@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from cloze.data.base import Vocabulary
 from cloze.models import conversion
 from cloze.models.base import Batch, Causal, HiddenStates
-from cloze.models.bert import check_shape
+from cloze.models.checks import above_zero, fitting, positive, rates
 from cloze.models.conversion import Portable, Rule, Weights
 from cloze.models.layers.attention import SelfAttention
 from cloze.models.layers.dropout import drop
@@ -72,8 +72,10 @@ class GPT2(Causal, Portable):
         initializer_range: float = 0.02,
     ) -> None:
         super().__init__()
-        rates = {"embedding_dropout": embedding_dropout, "attention_dropout": attention_dropout, "dropout": dropout}
-        check_shape(width, heads, length, positions, **rates)
+        positive(layers=layers, width=width, heads=heads, inner=inner, positions=positions)
+        above_zero(norm_epsilon=norm_epsilon, initializer_range=initializer_range)
+        rates(embedding_dropout=embedding_dropout, attention_dropout=attention_dropout, dropout=dropout)
+        fitting(width, heads, length, positions)
         self.width, self.embedding_dropout = width, embedding_dropout
         self.word = nn.Embedding(vocabulary, width)
         self.position = nn.Embedding(positions, width)

@@ -17,6 +17,7 @@ from cloze.data.base import Vocabulary
 from cloze.errors import Refusal
 from cloze.models import conversion
 from cloze.models.base import Batch, EncoderDecoder, HiddenStates
+from cloze.models.checks import above_zero, positive, rates
 from cloze.models.conversion import Portable, Rule, Weights
 from cloze.models.layers.attention import attend
 from cloze.models.layers.dropout import drop
@@ -231,6 +232,11 @@ class T5(EncoderDecoder, Portable):
         initializer_factor: float = 1.0,
     ) -> None:
         super().__init__()
+        positive(layers=layers, width=width, heads=heads, head_width=head_width, inner=inner)
+        if decoder_layers is not None:
+            positive(decoder_layers=decoder_layers)
+        above_zero(norm_epsilon=norm_epsilon, initializer_factor=initializer_factor)
+        rates(dropout=dropout)
         if buckets < 4 or buckets % 4:
             raise Refusal(f"model.buckets={buckets} must be a multiple of 4, at least 4; T5 has 32.")
         if furthest <= buckets // 2:
@@ -238,8 +244,6 @@ class T5(EncoderDecoder, Portable):
                 f"model.furthest={furthest} must be more than model.buckets / 2 = {buckets // 2}: "
                 "nearer distances have buckets of their own."
             )
-        if not 0 <= dropout < 1:
-            raise Refusal(f"model.dropout={dropout} must lie in [0, 1).")
         self.width = width
         self.word = nn.Embedding(vocabulary, width)
         shape = (width, heads, head_width, inner, buckets, furthest, dropout, norm_epsilon)
