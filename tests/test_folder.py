@@ -101,6 +101,17 @@ def test_other_ranks_join(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert {path.name for path in (tmp_path / "run").iterdir()} == {".lock"}
 
 
+def test_ranks_that_a_scheduler_starts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same words are given again and again: the first time there is nothing to resume, for no rank."""
+    monkeypatch.setenv("SLURM_PROCID", "1")
+    for begun in (False, True):
+        joined = RunFolder.take(tmp_path / "run", "auto", "test")
+        assert joined.follower and joined.resumed is begun
+        (tmp_path / "run").mkdir(exist_ok=True)
+        (tmp_path / "run" / "run.json").write_text("{}")
+    assert RunFolder.take(None, str(tmp_path / "run"), "test").resumed
+
+
 def test_a_line_cut_in_half_is_no_point(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     folder.append("metrics.jsonl", '{"step": 1}\n{"step": 2}\n{"st')

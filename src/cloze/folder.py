@@ -70,8 +70,11 @@ class RunFolder:
                 raise Refusal(
                     "output_dir is missing: ranks that SLURM or torchrun starts must all be told the run's folder"
                 )
-            asked = os.environ.get(RESUME_VARIABLE) == "1" if FOLDER_VARIABLE in os.environ else resume is not None
-            return cls(Path(joined).absolute(), asked, follower=True)
+            path = Path(joined).absolute()
+            if FOLDER_VARIABLE in os.environ:
+                return cls(path, os.environ.get(RESUME_VARIABLE) == "1", follower=True)
+            # Nobody told this rank. If rank 0 has begun the run by now, there is no checkpoint yet: it comes to the same
+            return cls(path, resume is not None and (resume != "auto" or _has_run(path)), follower=True)
         if resume == "auto":
             if output_dir is None:
                 raise Refusal("resume=auto goes on with the run in output_dir: say which one, output_dir=FOLDER")
