@@ -29,7 +29,8 @@ R = TypeVar("R", bound=Record)
 
 @dataclass
 class Examples:
-    """The index of examples: what to read where. Made once (`ExampleBuilder.build`), cached, no corruption in it.
+    """The index of examples: what to read where, no corruption in it. `ExampleBuilder.build` makes it; `cloze.data.examples` keeps
+    that of a large corpus.
 
     `table` (n, columns) int64 means what the builder says it means; `lengths` (n,) is each example's length in tokens with its
     special tokens, near enough to sort by. `notes` are sentences for the log ("12 of 50 documents have one sentence: skipped").
