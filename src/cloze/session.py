@@ -234,7 +234,7 @@ class _Session:
         from cloze.models.storage import CONFIG
 
         done = before.get("status") == "done" and (self.folder.model / CONFIG).exists()
-        return done and (self.plan.steps is None or before.get("steps", 0) >= self.plan.steps)
+        return done and self.plan.over(before.get("steps", 0), before.get("seconds", 0.0))
 
     def _begin(self, before: dict[str, Any], checkpoint: Path | None) -> None:
         """The folder's first files, and whether it can take what is to come."""

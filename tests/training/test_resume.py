@@ -148,6 +148,13 @@ def test_a_longer_budget_goes_on(tmp_path: Path) -> None:
         jobs.run(tmp_path / "run", resume=True, steps=7)
 
 
+def test_more_minutes_go_on(tmp_path: Path) -> None:
+    first = jobs.run(tmp_path / "run", minutes=0.005)
+    assert jobs.run(tmp_path / "run", resume=True, minutes=0.005)["steps"] == first["steps"]
+    longer = jobs.run(tmp_path / "run", resume=True, minutes=0.01)
+    assert longer["steps"] > first["steps"] and longer["seconds"] >= 0.6
+
+
 def test_another_run_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "run"
     interrupted(folder, monkeypatch, 5)
