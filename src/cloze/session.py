@@ -243,6 +243,11 @@ class _Session:
         folder.probe(size)
         checkpoints.sweep(folder.path)
         checkpoints.sweep(folder.checkpoints)
+        done = -1 if checkpoint is None else checkpoints.step_of(checkpoint)
+        for path in checkpoints.all_checkpoints(folder.checkpoints):
+            if checkpoints.step_of(path) > done:  # damaged; left there, it would count as one of those that are kept
+                checkpoints.remove(path)
+                self.voice.say(f"{path} is taken away: it cannot be used")
         if checkpoint is None:
             folder.rewind({})
         folder.write("config.yaml", parts.config_text)

@@ -168,6 +168,23 @@ def test_another_run_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert (folder / "run.json").read_text() == before
 
 
+@pytest.mark.parametrize("damage", ["flipped", "directory", "missing"])
+def test_a_damaged_checkpoint_counts_for_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], damage: str
+) -> None:
+    """Left there, it would be the newest for many steps, and the good ones would go to make room for it."""
+    settings: dict[str, Any] = {"save_every": 1, "steps": 9, "validate_every": 100}
+    folder = tmp_path / "run"
+    interrupted(folder, monkeypatch, 6, **settings)
+    spoil(checkpoints.checkpoint_path(folder / "checkpoints", 6), damage)
+    late = folder / "checkpoints" / "step-00000008.json"
+    late.write_text("{}")
+    interrupted(folder, monkeypatch, 6, **settings)
+    assert "step-00000008.ckpt is taken away" in capsys.readouterr().out and not late.exists()
+    kept = checkpoints.all_checkpoints(folder / "checkpoints")
+    assert [(checkpoints.step_of(path), checkpoints.fault_of(path)) for path in kept] == [(6, None), (5, None)]
+
+
 @pytest.mark.parametrize("damage", ["cut", "empty", "garbage", "flipped", "missing", "directory", "unfinished"])
 def test_a_damaged_checkpoint_falls_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str) -> None:
     settings: dict[str, Any] = {"save_every": 2, "steps": 6, "validate_every": 100}

@@ -12,6 +12,7 @@ import json
 import os
 import pickle
 import re
+import shutil
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -77,7 +78,10 @@ def save(checkpoint: Mapping[str, Any], path: Path) -> None:
 def remove(path: Path) -> None:
     """Takes a checkpoint away, its manifest first, so that half of one is never taken for a whole one."""
     path.with_suffix(".json").unlink(missing_ok=True)
-    path.unlink(missing_ok=True)
+    if path.is_dir() and not path.is_symlink():  # a damaged one
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
