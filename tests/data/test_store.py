@@ -23,6 +23,7 @@ from cloze.data import cache as caches
 from cloze.data import store
 from cloze.data.base import Text, TokenizedCorpus
 from cloze.data.store import opened, tokenized
+from cloze.data.text import TextFiles
 from cloze.data.tokenizers import BPE, Tokenizer, WordPiece
 from cloze.errors import Refusal, RunFailure
 from tests.data.corpora import Memory, memory
@@ -186,6 +187,36 @@ def test_large_files_are_digested_in_blocks(tmp_path: Path, monkeypatch: pytest.
         assert caches.file_digest(path) != before
     path.write_bytes(bytes(100_001))
     assert caches.file_digest(path) != before
+
+
+def test_a_source_is_read_whole_and_again_only_when_it_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, old = tmp_path / "x.txt", time.time() - 100
+    path.write_bytes(b"A line.\n" * 200_000)
+    os.utime(path, (old, old))
+    with caches.remembering(tmp_path):
+        first = caches.source_digest(path)
+        with path.open("r+b") as file:
+            file.seek(800_030)
+            file.write(b"another")
+        os.utime(path, (old + 1, old + 1))
+        second = caches.source_digest(path)
+        assert second != first
+        with monkeypatch.context() as patch:
+            patch.setattr("hashlib.file_digest", None)
+            assert caches.source_digest(path) == second
+        path.write_bytes(b"A line.\n" * 200_000)
+        assert caches.source_digest(path) == first  # and, just written, not remembered:
+    assert len(list((tmp_path / "digests").iterdir())) == 2
+
+
+def test_no_change_of_a_users_file_goes_unseen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caches, "_WHOLE", 1000)
+    monkeypatch.setattr(caches, "_BLOCK", 1)
+    path = tmp_path / "x.txt"
+    path.write_bytes(b"A line.\n" * 10_000)
+    before = TextFiles(str(path)).fingerprint()
+    path.write_bytes(b"A line.\n" * 5000 + b"A lime.\n" + b"A line.\n" * 4999)
+    assert TextFiles(str(path)).fingerprint() != before
 
 
 # -------------------------------------------------------------------------------------------- builders at once

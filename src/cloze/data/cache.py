@@ -17,6 +17,7 @@ import shutil
 import socket
 import time
 from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,11 @@ MANIFEST = "manifest.json"
 
 _WHOLE = 64 << 20  # files up to this size are digested whole,
 _BLOCKS, _BLOCK = 1024, 64 << 10  # larger ones by this many evenly spaced blocks
+_REMEMBERED = 1 << 20  # bytes from which on it is quicker to look up a source's digest than to read it
+_SETTLED = 2.0  # seconds after which a change is sure to change a file's time as well
 _STALE = 7 * 24 * 3600.0  # seconds after which another machine's temporary folder is nobody's
+
+_memory: ContextVar[Path | None] = ContextVar("_memory", default=None)
 
 
 def digest(*parts: Any) -> str:
@@ -35,8 +40,48 @@ def digest(*parts: Any) -> str:
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
+@contextlib.contextmanager
+def remembering(cache: Path) -> Iterator[None]:
+    """Inside, `source_digest` remembers in this cache what it has read."""
+    token = _memory.set(cache / "digests")
+    try:
+        yield
+    finally:
+        _memory.reset(token)
+
+
+def source_digest(path: Path) -> str:
+    """Digest of all bytes of a user's file. It is read again only where its size, times or inode are others than they were.
+
+    Raises OSError.
+    """
+    memory = _memory.get()
+    status = path.stat()
+    known = None
+    # one that was written a moment ago could be written again in the same tick of its clock
+    if memory is not None and status.st_size >= _REMEMBERED and time.time() - status.st_mtime > _SETTLED:
+        identity = [str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
+        known = memory / digest("source", *identity)
+        with contextlib.suppress(OSError, ValueError):
+            found = known.read_text(encoding="ascii")
+            if len(found) == 32:
+                return found
+    with path.open("rb") as file:
+        read = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    if known is not None:
+        with contextlib.suppress(OSError):  # it is read again next time
+            known.parent.mkdir(parents=True, exist_ok=True)
+            temporary = known.with_name(f"{known.name}.{os.getpid()}.{secrets.token_hex(4)}")
+            temporary.write_text(read, encoding="ascii")
+            temporary.replace(known)
+    return read
+
+
 def file_digest(path: Path) -> str:
-    """Digest of a file's size and bytes; of 1,024 evenly spaced blocks of it where it is larger than 64 MiB."""
+    """Digest of a file that we wrote: of its size and bytes; of 1,024 evenly spaced blocks of it where it is larger than 64 MiB.
+
+    That finds what was cut or damaged, not what somebody changed: for a user's files there is `source_digest`.
+    """
     size = path.stat().st_size
     state = hashlib.blake2b(str(size).encode(), digest_size=16)
     with path.open("rb") as file:

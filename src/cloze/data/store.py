@@ -50,7 +50,8 @@ def tokenized(
     `say` gets a line or two for the user: what was passed over, and, where it was built now, how long that took.
     Raises Refusal where the corpus is missing, malformed or the split is empty.
     """
-    corpus_digest, tokenizer_digest = corpus.fingerprint(), tokenizer.fingerprint
+    with caches.remembering(cache):
+        corpus_digest, tokenizer_digest = corpus.fingerprint(), tokenizer.fingerprint
     folder = cache / "tokens" / caches.digest("tokens", FORMAT, corpus_digest, split, tokenizer_digest)
 
     def build(temporary: Path) -> dict[str, Any]:

@@ -174,7 +174,7 @@ class TextFiles(Corpus):
     @cached_property
     def _fingerprint(self) -> str:
         files = {
-            where: [(caches.file_digest(part.file.path), part.file.packing, part.form, part.wrapped) for part in parts]
+            where: [(_digest(part.file), part.file.packing, part.form, part.wrapped) for part in parts]
             for where, parts in self._files.items()
         }
         settings = [self.column, self.encoding, self.on_bad, self.validation_share, self.test_share, self.split_seed]
@@ -263,6 +263,13 @@ class TextFiles(Corpus):
                 raise Refusal(f"{file}, {place}. Or leave such documents out: data.on_bad=drop")
             self._dropped[str(file)] = [0, place]
         self._dropped[str(file)][0] += 1
+
+
+def _digest(file: File) -> str:
+    try:
+        return caches.source_digest(file.path)
+    except OSError as error:
+        raise Refusal(f"{file} cannot be read: {error.strerror or error}") from error
 
 
 def _first(blank: list[bool]) -> int:

@@ -261,9 +261,11 @@ class Trained(Settings):
         import tokenizers
 
         roles = _in_order({"pad", *(("unk",) if self.needs_unknown else ()), *special_tokens})
+        with caches.remembering(cache):
+            text = corpus.fingerprint()
         address = caches.digest(
-            "tokenizer", FORMAT, tokenizers.__version__, type(self).__name__, vars(self), roles, sentinels, corpus.fingerprint()
-        )  # fmt: skip
+            "tokenizer", FORMAT, tokenizers.__version__, type(self).__name__, vars(self), roles, sentinels, text
+        )
         folder = cache / "tokenizers" / address
 
         def build(temporary: Path) -> dict[str, Any]:
