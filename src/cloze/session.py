@@ -215,6 +215,14 @@ class _Session:
         _refuse_another_run(
             before.get("identity") or {}, _plain(self.parts.identity), self.parts.may_differ, self.folder.path
         )
+        now = self.resolved.precision
+        precision = before.get("hardware", {}).get("precision", now)
+        if precision != now:
+            there, here = (name.replace("32-true", "32") for name in (precision, now))
+            raise Refusal(
+                f"{self.folder.path} is another run than this one: hardware.precision ({there} there, {here} here); "
+                f"hardware.precision={there} goes on with it"
+            )
         path, faults = checkpoints.newest_valid(self.folder.checkpoints)
         for fault in faults:
             self.voice.warn(fault)
@@ -267,7 +275,8 @@ class _Session:
             budget={"steps": self.plan.steps, "seconds": self.plan.seconds},
             hardware={"accelerator": self.resolved.accelerator, "world": cut.world, "strategy": self.resolved.strategy,
                       "precision": self.resolved.precision, "micro_batch": cut.micro_batch,
-                      "parts_per_rank": cut.parts_per_rank, "workers": self.resolved.workers},
+                      "parts_per_rank": cut.parts_per_rank, "workers": self.resolved.workers,
+                      **({} if self.threads_before is None else {"threads": self.threads_before})},
             identity=_plain(parts.identity), provenance={**provenance(), **parts.provenance},
         )  # fmt: skip
         total = _count(parts.model) + _count(parts.objective)

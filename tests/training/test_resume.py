@@ -148,6 +148,25 @@ def test_a_longer_budget_goes_on(tmp_path: Path) -> None:
         jobs.run(tmp_path / "run", resume=True, steps=7)
 
 
+def test_another_precision_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "run"
+    interrupted(folder, monkeypatch, 5)
+    with pytest.raises(
+        Refusal, match=r"hardware\.precision \(32 there, bf16-mixed here\); hardware\.precision=32 goes on"
+    ):
+        jobs.run(folder, resume=True, precision="bf16-mixed")
+    assert RunFolder(folder).facts()["hardware"]["threads"] == 1
+
+    def stopped(*_: Any) -> None:
+        raise Refusal("before the threads are taken")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(session._Session, "_take_threads", stopped)
+        with pytest.raises(Refusal, match="before the threads"):
+            jobs.run(folder, resume=True)
+    assert RunFolder(folder).facts()["hardware"]["threads"] == 1  # what the next attempt takes
+
+
 def test_more_minutes_go_on(tmp_path: Path) -> None:
     first = jobs.run(tmp_path / "run", minutes=0.005)
     assert jobs.run(tmp_path / "run", resume=True, minutes=0.005)["steps"] == first["steps"]
