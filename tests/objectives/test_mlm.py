@@ -171,6 +171,17 @@ def model_for(size: int, length: int, pair: str = "none", **settings: Any) -> tu
     return model, objective
 
 
+@pytest.mark.parametrize("deviation", [0.02, 0.5])
+def test_the_pair_head_begins_as_the_model_does(deviation: float) -> None:
+    """Normal, cut at two deviations, which leaves 0.88 of the deviation; the bias is 0."""
+    model = Bert(20, 8, True, layers=1, width=1024, heads=1, inner=1, initializer_range=deviation)
+    head = MaskedLM(model, vocabulary(20), pair="nsp").pair_head
+    assert head is not None
+    assert head.weight.abs().max() <= 2 * deviation
+    assert head.weight.std().item() == pytest.approx(0.88 * deviation, rel=0.1)
+    assert not head.bias.any()
+
+
 def test_the_loss_is_transformers_loss() -> None:
     transformers = pytest.importorskip("transformers")
     corpus = random_corpus(3000, size=99)

@@ -62,7 +62,7 @@ class Albert(Bidirectional, Portable):
         fitting(width, heads, length, positions)
         if layer_groups > layers:
             raise Refusal(f"model.layer_groups={layer_groups} must lie between 1 and model.layers={layers}.")
-        self.width = width
+        self.width, self.positions, self.initializer_range = width, positions, initializer_range
         self.embeddings = Embeddings(vocabulary, embedding_width, positions, segments, dropout, norm_epsilon)
         self.projection = nn.Linear(embedding_width, width)
         shared = _order(layers, layer_groups, inner_groups)

@@ -123,6 +123,8 @@ class Backbone(nn.Module, ABC):
     reads: ClassVar[type[Record]] = Text
     role: ClassVar[str]  # the role in words, for refusals: "sees both sides of every token"
     width: int
+    initializer_range: float = 0.02  # the deviation with which weights that an objective puts on the model begin
+    positions: int | None = None  # the longest sequence that the position table serves; None: there is no such table
 
     @abstractmethod
     def forward(self, batch: Batch, every_layer: bool = False) -> HiddenStates:

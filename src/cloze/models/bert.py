@@ -56,7 +56,7 @@ class Bert(Bidirectional, Portable):
         above_zero(norm_epsilon=norm_epsilon, initializer_range=initializer_range)
         rates(dropout=dropout, attention_dropout=attention_dropout)
         fitting(width, heads, length, positions)
-        self.width = width
+        self.width, self.positions, self.initializer_range = width, positions, initializer_range
         self.embeddings = Embeddings(
             vocabulary, width, positions, segments, dropout, norm_epsilon, first_position=self.first_position
         )

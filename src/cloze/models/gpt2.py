@@ -76,7 +76,8 @@ class GPT2(Causal, Portable):
         above_zero(norm_epsilon=norm_epsilon, initializer_range=initializer_range)
         rates(embedding_dropout=embedding_dropout, attention_dropout=attention_dropout, dropout=dropout)
         fitting(width, heads, length, positions)
-        self.width, self.embedding_dropout = width, embedding_dropout
+        self.width, self.positions, self.initializer_range = width, positions, initializer_range
+        self.embedding_dropout = embedding_dropout
         self.word = nn.Embedding(vocabulary, width)
         self.position = nn.Embedding(positions, width)
         self.layers = nn.ModuleList(

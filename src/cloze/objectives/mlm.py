@@ -20,6 +20,7 @@ from cloze.data import keyed
 from cloze.data.base import Packed, Sample, Text, TokenizedCorpus, Vocabulary
 from cloze.errors import Refusal
 from cloze.models.base import Backbone, Batch, Bidirectional
+from cloze.models.layers.initialization import truncated_normal
 from cloze.objectives import corruption
 from cloze.objectives.base import ExampleBuilder, Examples, Objective, StepOutput, Tally, Term
 from cloze.objectives.corruption import Rounding, Unit
@@ -354,8 +355,7 @@ class MaskedLM(Objective[Bidirectional, Text]):
         self.pair_head = None
         if pair != "none":
             self.pair_head = nn.Linear(model.width, 2)
-            nn.init.trunc_normal_(self.pair_head.weight, std=0.02)
-            nn.init.zeros_(self.pair_head.bias)
+            truncated_normal(self.pair_head, model.initializer_range)
 
     @classmethod
     def pools(cls, settings: dict[str, Any]) -> bool:
