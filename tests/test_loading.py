@@ -254,6 +254,33 @@ def test_continuations_stop_where_the_position_table_ends(runs: Path) -> None:
     assert [len(start) + len(words) for start, words in zip(starts, said, strict=True)] == [40, 40, 40]
 
 
+@pytest.mark.parametrize("family", ["bert.Bert", "roberta.Roberta", "albert.Albert"])
+def test_a_text_with_more_blanks_and_words_than_positions_is_refused(family: str, runs: Path) -> None:
+    loaded = cloze.load(runs / family)
+    most = loaded.model.positions
+    assert most is not None
+    enclosing = len(loaded.encode("")["input_ids"][0])
+    (filled,) = loaded.predict("[MASK]" * (most - enclosing), k=1)
+    assert isinstance(filled, Filled) and len(filled.blanks) == most - enclosing
+    with pytest.raises(Refusal, match=rf"has {most + 1} tokens, the model reads at most {most}\."):
+        loaded.predict(["[MASK]", "[MASK]" * (most - enclosing + 1)])
+    with pytest.raises(ValueError, match=f"{most + 1} tokens, the model has positions for {most}"):
+        loaded.hidden_states(torch.full((1, most + 1), 5))
+
+
+def test_a_text_that_leaves_no_room_to_go_on_is_refused(runs: Path) -> None:
+    loaded = cloze.load(runs / "gpt2.GPT2")
+    most = loaded.model.positions
+    assert most is not None
+    text = "the old harbour lay in fog and " * 10
+    ids = loaded.tokenizer.encode(text)
+    assert len(ids) >= most
+    with pytest.raises(
+        Refusal, match=rf"has {len(ids) + 1} tokens, the model reads at most {most} with what it writes"
+    ):
+        loaded.predict(text)
+
+
 def test_spans_are_filled_as_transformers_generates(runs: Path, tmp_path: Path) -> None:
     transformers = pytest.importorskip("transformers")
     from cloze.loading import export

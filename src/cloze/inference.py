@@ -82,6 +82,16 @@ def _batch(inputs: Sequences, decoder: Sequences | None, model: Backbone) -> Bat
     return Batch(inputs, {}, {}, {}, decoder).to(device_of(model))
 
 
+def _refuse_long(model: Backbone, texts: Sequence[str], rows: Sequence[Sequence[int]], room: int = 0) -> None:
+    """Refuses a text whose tokens, and `room` more, are more than the model has positions for."""
+    most = model.positions
+    for text, row in zip(texts, rows, strict=True):
+        if most is not None and len(row) + room > most:
+            begin = text if len(text) <= 40 else f"{text[:40]}…"
+            what = f"reads at most {most}" + (" with what it writes" if room else "")
+            raise Refusal(f"{begin!r} is too long: it has {len(row)} tokens, the model {what}. Cut the text.")
+
+
 def _logits(model: Backbone, head: TokenHead, batch: Batch, at: Tensor) -> Tensor:
     """(M, V) logits at rows `at` (M,) of the hidden states, in 32 bits."""
     states = model(batch).last
@@ -102,7 +112,8 @@ def fill_blanks(
 ) -> list[Filled]:
     """Each `[MASK]` of each text with its k best fillings; blanks of one text are filled independently of each other.
 
-    Raises Refusal where a text has no blank or the tokenizer no mask token. Special tokens are never guessed.
+    Raises Refusal where a text has no blank, or more tokens than the model has positions, or where the tokenizer has no
+    mask token. Special tokens are never guessed.
     """
     vocabulary = tokenizer.vocabulary
     if "mask" not in vocabulary.special:
@@ -116,6 +127,7 @@ def fill_blanks(
         if mask not in row:
             raise Refusal(f"{text!r} has no blank: write [MASK] where a token is to be filled in")
         rows.append(row)
+    _refuse_long(model, texts, rows)
     batch = _batch(flat(rows), None, model)
     at = torch.nonzero(batch.inputs.tokens == mask).squeeze(1)
     with judging(model, head):
@@ -158,11 +170,13 @@ def continue_text(
 
     temperature 0 takes the likeliest token each time (greedy). Above 0 it draws, with keyed randomness, from the
     `top_k` likeliest (0 = all) and from the smallest set that holds `top_p` of the probability
-    (https://arxiv.org/abs/1904.09751).
+    (https://arxiv.org/abs/1904.09751). It also ends where the model has no more positions. Raises Refusal where a text
+    leaves no position to write at.
     """
     end = tokenizer.vocabulary["eos"]
     # training puts the end-of-text token before every document
     rows = [[end, *tokenizer.encode(text, special=True)] for text in texts]
+    _refuse_long(model, texts, rows, room=1)
     written = _generate(model, head, rows, None, tokens, end, temperature, top_k, top_p, seed)
     return [tokenizer.decode(row) for row in written]
 
@@ -194,6 +208,7 @@ def fill_spans(
         if not any(token in numbers for token in row):
             raise Refusal(f"{text!r} has no blank: write <extra_id_0> where a span is to be filled in")
         rows.append([*row, vocabulary["eos"]])
+    _refuse_long(model, texts, rows)
     starts = [[vocabulary["pad"]] for _ in rows]
     written = _generate(model, head, starts, rows, tokens, vocabulary["eos"], temperature, top_k, top_p, seed)
     return [tokenizer.decode(_fill(row, said, numbers)) for row, said in zip(rows, written, strict=True)]
@@ -221,8 +236,7 @@ def _generate(
 
     The whole text is read again for each token. A model with a position table stops where the table ends.
     """
-    table = getattr(model, "position", None)
-    most = table.num_embeddings if isinstance(table, nn.Embedding) else None
+    most = model.positions
     rows = [list(row) for row in starts]
     open_rows = list(range(len(rows)))
     generator = torch.Generator().manual_seed(seed)

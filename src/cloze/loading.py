@@ -89,6 +89,9 @@ class Pretrained:
         pattern = "causal" if isinstance(self.model, Causal) else "bidirectional"
         inputs = from_padded(input_ids, attention_mask, token_type_ids, pattern)  # type: ignore[arg-type]
         real, decoder = real_places(input_ids, attention_mask), None
+        most, longest = self.model.positions, max(inputs.layout.lengths, default=0)
+        if most is not None and longest > most:
+            raise ValueError(f"input_ids: a sequence has {longest} tokens, the model has positions for {most}")
         if decoder_input_ids is not None:
             if not isinstance(self.model, EncoderDecoder):
                 raise ValueError(f"decoder_input_ids: a {type(self.model).__name__} has no decoder")
