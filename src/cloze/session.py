@@ -99,8 +99,11 @@ def train(parts: Parts, folder: RunFolder) -> dict[str, Any]:
 
 class _Session:
     def __init__(self, parts: Parts, folder: RunFolder, voice: Voice) -> None:
+        from cloze.training.optimizers import refuse_pieces
+
         self.parts, self.folder, self.voice = parts, folder, voice
         self.resolved = parts.hardware.resolve(parts.batch_size)
+        refuse_pieces(parts.optimizer, self.resolved.strategy)
         lengths = parts.train.lengths
         self.plan = parts.budget.plan(len(lengths), float(lengths.sum()), parts.batch_size)
         self.data: DataModule

@@ -8,7 +8,16 @@ import torch
 from torch import nn
 
 from cloze.errors import Refusal
-from cloze.training.optimizers import LAMB, Adafactor, AdamW, Lamb, OptimizerSettings, decay_groups
+from cloze.training.optimizers import (
+    LAMB,
+    Adafactor,
+    AdamW,
+    Lamb,
+    OptimizerSettings,
+    decay_groups,
+    matrices_of,
+    refuse_pieces,
+)
 
 
 def lamb_by_hand(
@@ -66,6 +75,24 @@ def test_groups() -> None:
     assert {names[id(p)] for p in decayed["params"]} == {"embedding.weight", "dense.weight"}
     assert {names[id(p)] for p in kept["params"]} == {"dense.bias", "norm.weight", "norm.bias"}
     assert (decayed["weight_decay"], kept["weight_decay"]) == (0.01, 0.0)
+
+
+def test_pieces_of_matrices_decay_as_the_matrices_did() -> None:
+    """FSDP leaves flat pieces (of some parameters none) under names of its own before there is an optimizer."""
+    module = nn.Module()
+    module._fsdp_wrapped_module = Small()
+    matrices = matrices_of(module)
+    names = {id(parameter): name for name, parameter in module._fsdp_wrapped_module.named_parameters()}
+    for parameter in module.parameters():
+        parameter.data = parameter.data.flatten()[:2]
+    decayed, kept = AdamW(weight_decay=0.01).build(module, matrices=matrices).param_groups
+    assert {names[id(p)] for p in decayed["params"]} == {"embedding.weight", "dense.weight"}
+    assert {names[id(p)] for p in kept["params"]} == {"dense.bias", "norm.weight", "norm.bias"}
+    for settings in (LAMB(), Adafactor()):
+        with pytest.raises(Refusal, match=r"strategy=fsdp cuts matrices into pieces; take optimizer=adamw"):
+            refuse_pieces(settings, "fsdp")
+        refuse_pieces(settings, "ddp")
+    refuse_pieces(AdamW(), "fsdp")
 
 
 @pytest.mark.parametrize("settings", [AdamW(), LAMB(), Adafactor(), Adafactor(beta1=0.9, scale_parameter=False)])

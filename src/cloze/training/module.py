@@ -15,7 +15,7 @@ from cloze.errors import RunFailure
 from cloze.models.base import Backbone, Batch, Bidirectional, Causal, EncoderDecoder
 from cloze.objectives.base import Objective, StepOutput
 from cloze.training.budget import Plan
-from cloze.training.optimizers import OptimizerSettings
+from cloze.training.optimizers import OptimizerSettings, matrices_of
 from cloze.training.ranks import gather
 from cloze.training.schedules import Schedule
 
@@ -89,6 +89,7 @@ class PretrainingModule(LightningModule):
         super().__init__()
         self.model = model
         self.objective = objective
+        self._matrices = matrices_of(self)  # now: strategies may cut them up before there is an optimizer
         self.tally = Tally()
         self.validated: dict[str, float] = {}  # the last validation's metrics
         self.gradient_norm: Tensor | None = None  # of the last step, before clipping
@@ -131,7 +132,8 @@ class PretrainingModule(LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimizer; the learning rate is set at every step, a pure function of it, so that nothing has to be restored."""
-        optimizer = self._settings.build(nn.ModuleDict({"model": self.model, "objective": self.objective}), self._fused)
+        learnt = nn.ModuleDict({"model": self.model, "objective": self.objective})
+        optimizer = self._settings.build(learnt, self._fused, self._matrices)
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
         return optimizer

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,8 @@ class OptimizerSettings(ABC):
     weight_decay: float
     clip_norm: float | None
 
+    whole_matrices: ClassVar[bool] = False  # whether an update looks at a matrix as a whole
+
     def __post_init__(self) -> None:
         _need("learning_rate", self.learning_rate, self.learning_rate > 0, "be above 0")
         _need("weight_decay", self.weight_decay, self.weight_decay >= 0, "not be below 0")
@@ -28,8 +30,13 @@ class OptimizerSettings(ABC):
             _need("clip_norm", self.clip_norm, self.clip_norm > 0, "be above 0, or null for no clipping")
 
     @abstractmethod
-    def build(self, module: nn.Module, fused: bool = True) -> torch.optim.Optimizer:
-        """The optimizer of the module's trainable parameters. `fused=False` where gradients are scaled (16-mixed)."""
+    def build(
+        self, module: nn.Module, fused: bool = True, matrices: Collection[str] | None = None
+    ) -> torch.optim.Optimizer:
+        """The optimizer of the module's trainable parameters. `fused=False` where gradients are scaled (16-mixed).
+
+        `matrices` are the names of the parameters that had two dimensions and more before they were cut up (`matrices_of`).
+        """
 
 
 @dataclass(frozen=True)
@@ -47,8 +54,10 @@ class AdamW(OptimizerSettings):
         super().__post_init__()
         _need_moments(self.beta1, self.beta2, self.epsilon)
 
-    def build(self, module: nn.Module, fused: bool = True) -> torch.optim.Optimizer:
-        groups = decay_groups(module, self.weight_decay)
+    def build(
+        self, module: nn.Module, fused: bool = True, matrices: Collection[str] | None = None
+    ) -> torch.optim.Optimizer:
+        groups = decay_groups(module, self.weight_decay, matrices)
         fused = fused and all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in module.parameters())
         return torch.optim.AdamW(
             groups, lr=self.learning_rate, betas=(self.beta1, self.beta2), eps=self.epsilon, fused=fused
@@ -58,6 +67,8 @@ class AdamW(OptimizerSettings):
 @dataclass(frozen=True)
 class LAMB(OptimizerSettings):
     """Layer-wise adaptive moments for large batches (You et al. 2020, https://arxiv.org/abs/1904.00962, algorithm 2)."""
+
+    whole_matrices: ClassVar[bool] = True
 
     learning_rate: float = 1.76e-3
     weight_decay: float = 0.01
@@ -71,8 +82,10 @@ class LAMB(OptimizerSettings):
         super().__post_init__()
         _need_moments(self.beta1, self.beta2, self.epsilon)
 
-    def build(self, module: nn.Module, fused: bool = True) -> torch.optim.Optimizer:
-        groups = decay_groups(module, self.weight_decay)
+    def build(
+        self, module: nn.Module, fused: bool = True, matrices: Collection[str] | None = None
+    ) -> torch.optim.Optimizer:
+        groups = decay_groups(module, self.weight_decay, matrices)
         for group, adapted in zip(groups, (True, False), strict=True):
             group["adapted"] = adapted
         return Lamb(groups, self.learning_rate, (self.beta1, self.beta2), self.epsilon, self.bias_correction)
@@ -85,6 +98,8 @@ class Adafactor(OptimizerSettings):
     transformers' implementation, the learning rate given from outside. T5's rate, 1 / sqrt(max(step, 10,000)), is
     learning_rate=0.01 with schedule=inverse_square_root schedule.rise=flat.
     """
+
+    whole_matrices: ClassVar[bool] = True
 
     learning_rate: float = 0.01
     weight_decay: float = 0.0
@@ -101,26 +116,51 @@ class Adafactor(OptimizerSettings):
         if self.beta1 is not None:
             _need("beta1", self.beta1, 0 <= self.beta1 < 1, "lie in [0, 1), or be null for no first moment")
 
-    def build(self, module: nn.Module, fused: bool = True) -> torch.optim.Optimizer:
+    def build(
+        self, module: nn.Module, fused: bool = True, matrices: Collection[str] | None = None
+    ) -> torch.optim.Optimizer:
         from transformers.optimization import Adafactor as Implementation
 
         optimizer: torch.optim.Optimizer = Implementation(  # type: ignore[no-untyped-call]
-            decay_groups(module, self.weight_decay), lr=self.learning_rate, clip_threshold=self.clip_update,
+            decay_groups(module, self.weight_decay, matrices), lr=self.learning_rate, clip_threshold=self.clip_update,
             decay_rate=-self.decay_exponent, beta1=self.beta1, scale_parameter=self.scale_parameter, relative_step=False,
         )  # fmt: skip
         return optimizer
 
 
-def decay_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
+def matrices_of(module: nn.Module) -> frozenset[str]:
+    """Names of the parameters with two dimensions or more: to be asked before FSDP makes flat pieces of them."""
+    return frozenset(_plain(name) for name, p in module.named_parameters(remove_duplicate=False) if p.ndim >= 2)
+
+
+def decay_groups(
+    module: nn.Module, weight_decay: float, matrices: Collection[str] | None = None
+) -> list[dict[str, Any]]:
     """Two parameter groups: what decays, and what does not (norms and biases: everything with fewer than two dimensions).
 
-    Parameters that are not trained are left out; tied ones stand once.
+    `matrices` as in `OptimizerSettings.build`; None: as the parameters are now. Parameters that are not trained are left out; tied
+    ones stand once.
     """
-    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    names = matrices_of(module) if matrices is None else matrices
+    trained = [(_plain(name), parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
     return [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        {"params": [parameter for name, parameter in trained if name in names], "weight_decay": weight_decay},
+        {"params": [parameter for name, parameter in trained if name not in names], "weight_decay": 0.0},
     ]
+
+
+def refuse_pieces(optimizer: OptimizerSettings, strategy: str) -> None:
+    """Raises Refusal where an optimizer that looks at whole matrices would be given pieces of them."""
+    if strategy == "fsdp" and optimizer.whole_matrices:
+        raise Refusal(
+            f"optimizer={type(optimizer).__name__.lower()} scales each matrix's update by the whole matrix, and "
+            "hardware.strategy=fsdp cuts matrices into pieces; take optimizer=adamw or hardware.strategy=ddp"
+        )
+
+
+def _plain(name: str) -> str:
+    """A parameter's name without what FSDP writes into it."""
+    return name.replace("_fsdp_wrapped_module.", "")
 
 
 class Lamb(torch.optim.Optimizer):
