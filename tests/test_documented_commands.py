@@ -56,6 +56,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("page", "command"), COMMANDS, ids=[f"{page}: {command}" for page, command in COMMANDS])
 def test_a_printed_command_works(page: str, command: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     words = shlex.split(command)

@@ -78,6 +78,11 @@ def refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         ("seed=1,2", ["-m"]),
         ("hydra.run.dir=x", ["output_dir"]),
         ("-m seed=1,2 objective=mlm,clm", ["2 of 4 jobs cannot be; nothing was started"]),
+        ("size.head_width=7", ["size.head_width has no effect", "model=bert"]),
+        ("model.layers=0", ["model.layers=0"]),
+        ("~objective", ["objective"]),
+        ("-m seed=1,2 output_dir=x", ["output_dir=x has no effect on several runs"]),
+        ("model._target_=mypackage.Model trusted=[mypackage]", ["mypackage.Model cannot be found"]),
         ("sweeps=mask_rate", ["did you mean mask_ratio?"]),
     ],
 )

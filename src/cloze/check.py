@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import inspect
 import re
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 
 from cloze.compose import GROUPS, Composed, as_settings, choices, target
 from cloze.data.base import Corpus, Record, Vocabulary
 from cloze.errors import Refusal, did_you_mean, nearest
 from cloze.models.base import Backbone
 from cloze.objectives.base import Objective
-from cloze.schema import Node, faults, locate
+from cloze.schema import Node, faults, fits, locate
 
 RUNTIME = {
     "model": ("vocabulary", "length", "pooler"),
     "objective": ("model", "vocabulary", "length"),
 }
 SINGLE = ("data", "tokenizer", "model", "optimizer", "schedule", "budget", "hardware", "checkpoint", "tracking")
+SIZES = ("layers", "width", "heads", "head_width", "inner", "initializer_range", "learning_rate")  # what the dial sets
 _SECRET = re.compile(r"(^|_)(api_?key|token|secret|password|passwd|credentials?)$", re.IGNORECASE)
 
 
@@ -48,7 +50,7 @@ class Top:
     plan: bool = False
     show: int = 0
     audit: bool = False
-    trusted: list[str] | None = None
+    trusted: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -89,15 +91,15 @@ def check(composed: Composed) -> Checked:
     top_settings = {key: value for key, value in settings.items() if key not in GROUPS}
     found = faults([Top], top_settings, "the run", ())
     found = [_at_the_top(fault) for fault in found]
-    trusted = settings.get("trusted") or []
+    trusted = settings["trusted"] if fits(settings.get("trusted"), list[str]) else []
     _refuse_secrets(settings)
     found += faults([Validation], settings.get("validation") or {}, "validation")
-    known_sizes = {"layers", "width", "heads", "head_width", "inner", "initializer_range", "learning_rate"}
     found += [
-        f"size.{key} is not a setting{did_you_mean(key, known_sizes)}"
-        for key in settings["size"]
-        if key not in known_sizes
+        f"size.{key} is not a setting{did_you_mean(key, SIZES)}"
+        for key in settings.get("size") or {}
+        if key not in SIZES
     ]
+    found += _words_without_effect(composed)
     nodes: dict[str, Node] = {}
     for group in SINGLE:
         node = dict(settings.get(group) or {})
@@ -107,7 +109,9 @@ def check(composed: Composed) -> Checked:
         built = locate(node.pop("_target_"), group, trusted)
         found += faults([built], node, group, RUNTIME.get(group, ()))
         nodes[group] = Node(group, built, node)
-    objective_node = dict(settings["objective"])
+    objective_node = dict(settings.get("objective") or {})
+    if "_target_" not in objective_node:
+        raise Refusal("\n".join([*found, f"objective is empty: choose objective={'|'.join(choices('objective'))}."]))
     objective = locate(objective_node.pop("_target_", None), "objective", trusted)
     if not issubclass(objective, Objective):
         raise Refusal(f"objective._target_={objective.__name__} is not an objective")
@@ -133,6 +137,18 @@ def _at_the_top(fault: str) -> str:
     key = fault.split(" ")[0]
     accepted = [each.name for each in fields(Top)] + list(GROUPS)
     return f"{key} is not a setting{did_you_mean(key, accepted)}"
+
+
+def _words_without_effect(composed: Composed) -> list[str]:
+    """`size.…` is only a dial: what no setting of this run refers to does nothing."""
+    text = OmegaConf.to_yaml(composed.config, resolve=False)
+    said = [word.lstrip("+").partition("=")[0] for word in composed.words]
+    taken = composed.choices
+    return [
+        f"{key} has no effect: model={taken['model']} and optimizer={taken['optimizer']} do not ask for it"
+        for key in said
+        if key.removeprefix("size.") in SIZES and f"${{{key}}}" not in text
+    ]
 
 
 def _ranges(checked: Checked) -> list[str]:
@@ -202,6 +218,8 @@ def _trial_build(checked: Checked) -> list[str]:
             model = checked.nodes["model"].build(vocabulary=vocabulary.size, length=checked.top.length, pooler=pooled)
         except Refusal as fault:
             found.append(str(fault))
+        except (ArithmeticError, RuntimeError, ValueError) as fault:  # what torch says of shapes that cannot be
+            found.append(f"model={checked.composed.choices['model']} cannot be built: {fault}")
         try:
             builder = Node("objective", checked.objective.Examples, checked.builder_settings)
             builder.build(vocabulary=vocabulary, length=checked.top.length)

@@ -60,6 +60,11 @@ def _guarded(command: Callable[[Sequence[str]], int], words: Sequence[str]) -> i
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as fault:
+        if "--debug" in words:
+            raise
+        print(f"error: {type(fault).__name__}: {fault} (a fault of Cloze's own; --debug shows where)", file=sys.stderr)
+        return 1
 
 
 def _train(words: Sequence[str]) -> int:

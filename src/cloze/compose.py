@@ -188,7 +188,7 @@ def unknown_key(key: str, config: DictConfig | dict[str, Any]) -> str:
         else [p for p in everywhere if "." not in p]
     )
     leaf = OTHER_NAMES.get(key.rpartition(".")[2], key.rpartition(".")[2])
-    same_leaf = [path for path in everywhere if path.rpartition(".")[2] == leaf]
+    same_leaf = [path for path in everywhere if path.rpartition(".")[2] == leaf and not path.startswith("size.")]
     inside = [path for path in same_leaf if parent and path.startswith(f"{parent}.")]
     guess = (
         (inside or same_leaf)[0]

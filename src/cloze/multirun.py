@@ -31,6 +31,9 @@ finished: list[Job] = []  # filled by the launcher, read here when Hydra returns
 
 def run_grid(words: Sequence[str]) -> int:
     """Runs the grid; 0 where every job did, 1 where any failed. Raises Refusal, naming the job, where one cannot be."""
+    for word in words:
+        if word.startswith(("output_dir=", "resume=")):
+            raise Refusal(f"{word} has no effect on several runs; their folders lie in hydra.sweep.dir=FOLDER")
     jobs = grid(words)
     _check_all(jobs)
     import hydra
@@ -68,11 +71,12 @@ def _check_all(jobs: Sequence[Sequence[str]]) -> None:
 
     prepare()
     from cloze.check import check
+    from cloze.run import initialised
 
     refused = []
     for job in jobs:
         try:
-            check(compose(job))
+            check(initialised(compose(job))[1])
         except Refusal as fault:
             refused.append(f"{' '.join(job)}: {fault}")
     if refused:
@@ -99,17 +103,22 @@ def _print_table() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title="runs")
-    for column in ("job", "status", "validation loss", "folder"):
+    table = Table(
+        title="runs", caption="loss: of the language alone, in nats a predicted token; a pair loss is not in it"
+    )
+    for column in ("job", "status", "validation loss", "accuracy", "folder"):
         table.add_column(column, overflow="fold")
     for job in finished:
         record = job.folder / "run.json"
         facts = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-        loss = facts.get("metrics", {}).get("val/loss")
+        metrics = facts.get("metrics", {})
+        language = (v for k, v in metrics.items() if k.startswith("val/loss_") and k != "val/loss_pair")
+        loss = next(language, metrics.get("val/loss"))
+        loss, accuracy = (f"{value:.4f}" if value is not None else "" for value in (loss, metrics.get("val/accuracy")))
         status = (
             str(facts.get("status", "failed"))
             if not job.exit_code
             else f"exit {job.exit_code}: {facts.get('reason') or 'see log.txt'}"
         )
-        table.add_row(" ".join(job.words), status, f"{loss:.4f}" if loss is not None else "", str(job.folder))
+        table.add_row(" ".join(job.words), status, loss, accuracy, str(job.folder))
     Console().print(table)

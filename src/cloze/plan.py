@@ -24,6 +24,8 @@ from cloze.training.budget import Budget
 from cloze.training.hardware import Hardware
 from cloze.training.threads import calibrate, chosen_outside
 
+MEASURED = 8  # sequences at most: enough to be busy, few enough for a large model on a small machine
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -33,6 +35,10 @@ class Cost:
     flops: int
     activations: int  # bytes that the forward pass keeps for the backward pass
     threads: int  # of the CPU, the number that was fastest unless one was asked for
+
+    def times(self, factor: float) -> Cost:
+        """The cost of so many times the tokens."""
+        return Cost(self.seconds * factor, round(self.flops * factor), round(self.activations * factor), self.threads)
 
 
 def measure(
@@ -86,7 +92,9 @@ def plan(prepared: Prepared) -> Table:
     length = budget.plan(examples, tokens, top.batch_size)
     precision = torch.bfloat16 if machine.precision == "bf16-mixed" else None
     asked = hardware.threads if isinstance(hardware.threads, int) else chosen_outside()
-    cost = measure(prepared, _first_batch(prepared, machine.cut.micro_batch), precision, asked)
+    sample = _first_batch(prepared, min(machine.cut.micro_batch, MEASURED))
+    cost = measure(prepared, sample, precision, asked)
+    cost = cost.times(machine.cut.micro_batch * tokens / examples / sum(sample.inputs.layout.lengths))
     step_seconds = cost.seconds * machine.cut.parts_per_rank
     steps = length.steps or max(1, round((length.seconds or 0) / step_seconds))
     weights = [*prepared.model.parameters(), *prepared.objective.parameters()]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from cloze.check import Checked
 from cloze.data import keyed
@@ -17,6 +18,7 @@ from cloze.data.store import tokenized
 from cloze.data.tokenizers import Tokenizer, obtain
 from cloze.errors import Refusal
 from cloze.models.base import Backbone
+from cloze.models.storage import weights_sha256
 from cloze.objectives.base import ExampleBuilder, Examples, Objective
 from cloze.schema import Node
 
@@ -40,12 +42,13 @@ class Prepared:
     validation: Examples
     model: Backbone
     objective: Objective[Any, Any]
+    initial_weights: str | None  # digest of the weights that the run starts from, where it does not start from chance
 
     def unigram_entropy(self) -> float:
         """Nats per validation token for one who knows only how often each token occurs in the training text."""
         size = self.tokenizer.vocabulary.size
-        seen = np.bincount(self.train_text.tokens, minlength=size) + 1.0  # one more each: none is impossible
-        asked = np.bincount(self.validation_text.tokens, minlength=size)
+        seen = _counts(self.train_text.tokens, size) + 1.0  # one more each: none is impossible
+        asked = _counts(self.validation_text.tokens, size)
         return float(-(asked * np.log(seen / seen.sum())).sum() / asked.sum())
 
     def entropy_floor(self) -> float | None:
@@ -90,11 +93,21 @@ def prepare(checked: Checked, initial: Initial | None = None, say: Say = print) 
     )
     torch.manual_seed(keyed.key(top.seed, "objective") >> 1)  # so that two objectives start from the same model
     objective: Objective[Any, Any] = checked.objective(model, vocabulary, **checked.objective_settings)
+    digest = None
     if initial is not None:
         _load(initial, model, objective, say)
+        digest = weights_sha256(initial.weights)
     return Prepared(
-        checked, corpus, tokenizer, train_text, validation_text, builder, train, validation, model, objective
+        checked, corpus, tokenizer, train_text, validation_text, builder, train, validation, model, objective, digest
     )
+
+
+def _counts(tokens: NDArray[Any], size: int, block: int = 1 << 20) -> NDArray[np.int64]:
+    """How often each token occurs, counted in blocks: the array may be mapped from a file larger than memory."""
+    counts = np.zeros(size, np.int64)
+    for start in range(0, len(tokens), block):
+        counts += np.bincount(tokens[start : start + block], minlength=size)
+    return counts
 
 
 def _load(initial: Initial, model: Backbone, objective: Objective[Any, Any], say: Say) -> None:

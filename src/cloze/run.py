@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def execute(composed: Composed) -> int:
     """Does what the words ask for and returns the exit code: 0 done; everything else is raised (errors.py)."""
     composed = _with_the_words_of_the_run_to_resume(composed)
-    initial, composed = _initial(composed)
+    initial, composed = initialised(composed)
     checked = check(composed)
     if checked.top.show or checked.top.audit or checked.top.plan:
         return _look(checked, initial)
@@ -107,7 +107,7 @@ def identity(prepared: Prepared) -> dict[str, Any]:
         "seed": settings["seed"],
         "length": settings["length"],
         "batch_size": settings["batch_size"],
-        "init": settings["init"],
+        "init": prepared.initial_weights,
         "data": prepared.train_text.fingerprint,
         "tokenizer": prepared.tokenizer.fingerprint,
     }
@@ -127,7 +127,7 @@ def _with_the_words_of_the_run_to_resume(composed: Composed) -> Composed:
     return compose([*kept, *composed.words])
 
 
-def _initial(composed: Composed) -> tuple[Initial | None, Composed]:
+def initialised(composed: Composed) -> tuple[Initial | None, Composed]:
     """`init=SOURCE`: architecture and tokenizer come from there; settings of the model said now win over its own."""
     source = composed.config.init
     if source is None:
@@ -142,7 +142,7 @@ def _initial(composed: Composed) -> tuple[Initial | None, Composed]:
     from cloze.loading import initialise
 
     prepare()
-    initial = initialise(source)
+    initial = initialise(source, list(composed.config.trusted))
     model = dict(initial.settings["model"])
     model |= {key.partition(".")[2]: said[key].value() for key in said if key.startswith("model.")}
     family = str(model["_target_"]).rpartition(".")[2].lower()

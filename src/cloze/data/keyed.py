@@ -61,7 +61,8 @@ def bits(parents: Keys, counters: NDArray[Any]) -> Keys:
 
 def uniform(parents: Keys, counters: NDArray[Any]) -> NDArray[np.float64]:
     """Numbers in [0, 1) with 53 random bits, one for each (key, counter); the two broadcast."""
-    return (bits(parents, counters) >> np.uint64(11)) * (1.0 / (1 << 53))
+    drawn: NDArray[np.float64] = np.multiply(bits(parents, counters) >> np.uint64(11), 2.0**-53, dtype=np.float64)
+    return drawn
 
 
 def integers(parents: Keys, counters: NDArray[Any], high: NDArray[Any] | int) -> NDArray[np.int64]:
