@@ -30,6 +30,8 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
     points = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert all(list(point)[:3] == ["step", "tokens", "seconds"] for point in points)
     assert [p["step"] for p in points if "train/loss" in p] == [3, 6, 9, 12]
+    for split in ("train", "val"):  # a column that all arms of a study share
+        assert all(p[f"{split}/loss_mlm"] == p[f"{split}/loss"] for p in points if f"{split}/loss" in p)
     assert [p["step"] for p in points if "val/loss" in p] == [5, 10, 12]
     assert [p["seconds"] for p in points] == sorted(p["seconds"] for p in points)
     from cloze.models.storage import read_model, weights_sha256

@@ -389,6 +389,8 @@ class _Session:
             raise RunFailure(f"{type(fault).__name__}: {first} (the traceback is in {folder.log})") from fault
 
     def _say_the_end(self, facts: dict[str, Any]) -> None:
+        from cloze.training.module import language_term
+
         metrics, known = facts["metrics"], self.parts.facts
         beside = [
             f"{name} {value:.3f}"
@@ -396,7 +398,13 @@ class _Session:
             if value is not None
         ]
         if "val/loss" in metrics:
-            self.voice.say(f"validation loss {metrics['val/loss']:.3f}" + (f" ({', '.join(beside)})" if beside else ""))
+            prefix = "val/loss_"
+            terms = {name.removeprefix(prefix): value for name, value in metrics.items() if name.startswith(prefix)}
+            words = f"validation loss {metrics['val/loss']:.3f}"
+            term = language_term(self.parts.objective, terms)
+            if term is not None and len(terms) > 1:  # entropies are of language: what is held against them is, too
+                words += f", that of {term} {terms[term]:.3f}"
+            self.voice.say(words + (f" ({', '.join(beside)})" if beside and term is not None else ""))
         judged = [
             f"{name.removeprefix('judge/')} {value:.3f}" for name, value in metrics.items() if name.startswith("judge/")
         ]

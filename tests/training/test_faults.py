@@ -60,6 +60,13 @@ def test_a_full_disk_leaves_the_older_checkpoint(tmp_path: Path, monkeypatch: py
     assert jobs.run(folder, resume=True, save_every=4)["weights_sha256"] == whole["weights_sha256"]
 
 
+def test_the_last_words_hold_language_against_language(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    facts = jobs.run(tmp_path / "run", objective="mlm_sop", steps=2)
+    loss, mlm = facts["metrics"]["val/loss"], facts["metrics"]["val/loss_mlm"]
+    assert loss > mlm + 0.1  # the pair's
+    assert f"validation loss {loss:.3f}, that of mlm {mlm:.3f} (unigram entropy 3.900)\n" in capsys.readouterr().out
+
+
 def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_room(file: int, size: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

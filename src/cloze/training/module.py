@@ -37,10 +37,10 @@ class Tally:
             self.weights[name] = term.weight
 
     def means(self) -> dict[str, float]:
-        """Each term's mean over its targets, and "loss", their weighted sum."""
+        """Each term's mean over its targets, also where there is one, and "loss", their weighted sum."""
         terms = {name: float(total) / max(self.counts[name], 1) for name, total in self.totals.items()}
         loss = sum(self.weights[name] * mean for name, mean in terms.items())
-        return {"loss": loss, **({f"loss_{name}": mean for name, mean in terms.items()} if len(terms) > 1 else {})}
+        return {"loss": loss, **{f"loss_{name}": mean for name, mean in terms.items()}}
 
     def over_ranks(self) -> Tally:
         """The sums of all ranks, also where some rank has seen nothing."""
@@ -201,9 +201,7 @@ class PretrainingModule(LightningModule):
         values = {f"val/{name}": value for name, value in means.items()}
         term = language_term(self.objective, tally.totals)
         if term is not None:
-            values["val/perplexity"] = math.exp(
-                min(means.get(f"loss_{term}", means["loss"] / tally.weights[term]), 700.0)
-            )
+            values["val/perplexity"] = math.exp(min(means[f"loss_{term}"], 700.0))
         for name, metric in self._metrics.items():
             values[f"val/{name}"] = float(metric.compute())  # torchmetrics adds up over ranks itself
         self.validated = values

@@ -93,7 +93,10 @@ class Display(Callback):
         train = self._conductor.progress.metrics.get("train/loss")
         if train is not None:
             parts.append(f"train/loss {train:.3f}")
+        terms = [name for name in metrics if name.startswith("val/loss_")]
         for name, value in metrics.items():
+            if terms == [name]:
+                continue  # the only term: the loss has been said
             parts.append(f"{name} {value:.3f}" if abs(value) < 1e4 else f"{name} {value:.3g}")
         references = [f"{name} {value:.3f}" for name, value in self._reference.items()]
         self._voice.say(" · ".join(parts) + (f"  ({', '.join(references)})" if references else ""))
