@@ -87,3 +87,16 @@ def test_refusals(tmp_path: Path) -> None:
     (tmp_path / "a.xlsx").write_text("x")
     with pytest.raises(Refusal, match="a file must be one of"):
         HuggingFace(str(tmp_path / "a.xlsx")).fingerprint()
+
+
+def test_settings_without_effect_are_refused(tmp_path: Path) -> None:
+    both, parquet, saved = (stored(tmp_path, form) for form in ("splits", "parquet", "saved"))
+    with pytest.raises(Refusal, match=r"data.validation_share=0.05 has no effect: .* has a split validation"):
+        HuggingFace(both, validation_share=0.05).fingerprint()
+    for path in (parquet, saved):
+        with pytest.raises(Refusal, match=r"data.revision=main has no effect"):
+            HuggingFace(path, revision="main").fingerprint()
+        with pytest.raises(Refusal, match=r"data.config=en has no effect"):
+            HuggingFace(path, config="en").fingerprint()
+    with pytest.raises(Refusal, match=r"data.test_share=0.1 has no effect: .* has a split train"):
+        HuggingFace(both, test_split="train", test_share=0.1).fingerprint()

@@ -191,7 +191,8 @@ def test_ranges_lose_nothing(
         "a.jsonl" if form == ".jsonl" else "a.txt",
         content + "\nan end.\n" * (form in ("line", "blank_line")) or "\n",
     )
-    corpus = TextFiles(path, documents_are="auto" if form == ".jsonl" else form, wrapped=False, validation_share=0)  # type: ignore[arg-type]
+    wrapped = False if form in ("file", "blank_line") else None
+    corpus = TextFiles(path, documents_are="auto" if form == ".jsonl" else form, wrapped=wrapped, validation_share=0)  # type: ignore[arg-type]
     monkeypatch.setattr(text, "RANGE", 1 << 20)
     whole = documents(corpus, "train")
     monkeypatch.setattr(text, "RANGE", step)
@@ -383,3 +384,28 @@ def test_books_need_their_encoding() -> None:
     )
     corpus = TextFiles(str(SHARED / "gutenberg"), encoding="latin-1")
     assert len(documents(corpus, "train")) == 12 and len(documents(corpus, "validation")) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "settings", "said"),
+    [
+        (
+            "a.txt",
+            "One.\n\nTwo.\n",
+            {"column": "text"},
+            "data.column=text has no effect where documents are blank_line",
+        ),
+        ("a.txt", "One.\nTwo.\n", {"wrapped": False}, "data.wrapped=false has no effect where documents are line"),
+        ("a.jsonl", '{"text": "a"}\n', {"wrapped": True}, "data.wrapped=true has no effect where documents are .jsonl"),
+    ],
+)
+def test_a_setting_without_effect_is_refused(
+    tmp_path: Path, name: str, content: str, settings: dict[str, Any], said: str
+) -> None:
+    assert said in refusal(written(tmp_path, name, content), **settings)
+
+
+def test_a_setting_that_one_file_heeds_is_taken(tmp_path: Path) -> None:
+    written(tmp_path, "a.txt", "One.")
+    written(tmp_path, "b.jsonl", '{"body": "Two."}\n{"body": "Three."}\n')
+    assert documents(TextFiles(str(tmp_path), column="body", wrapped=True)) == ["One.", "Three.", "Two."]

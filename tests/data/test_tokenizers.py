@@ -316,6 +316,27 @@ def test_few_characters_are_kept(corpus: Memory) -> None:
 # -------------------------------------------------------------------------------------------------------- loaded
 
 
+@pytest.mark.parametrize("lowercase", [True, False])
+def test_case_is_for_a_list_of_words_alone(tmp_path: Path, corpus: Memory, lowercase: bool) -> None:
+    WordPiece(vocabulary=300).trained(corpus, ["pad", "unk"], 0).save(tmp_path)
+    for path in (tmp_path, tmp_path / "tokenizer.json"):
+        with pytest.raises(Refusal, match=f"tokenizer.lowercase={str(lowercase).lower()} has no effect on"):
+            load(path, lowercase=lowercase)
+    (tmp_path / "vocab.txt").write_text("[UNK]\na\n")
+    assert load(tmp_path / "vocab.txt", lowercase=lowercase).encode("A") == [1 if lowercase else 0]
+
+
+def test_wordpiece_learns_nothing_from_words_that_are_too_long(corpus: Memory) -> None:
+    long = memory(1, 1)
+    long.documents = [*corpus.documents, [("", "zzzzzzzzzzzz. " * 500)]]
+    settings: dict[str, Any] = {"vocabulary": 300, "max_word": 10}
+    roles = ["pad", "unk"]
+    assert (
+        WordPiece(**settings).trained(long, roles, 0).fingerprint
+        == WordPiece(**settings).trained(corpus, roles, 0).fingerprint
+    )
+
+
 def load(path: Path | str, roles: tuple[str, ...] = (), sentinels: int = 0, **settings: Any) -> Tokenizer:
     return obtain(Pretrained(str(path), **settings), memory(1, 1), roles, sentinels, Path("unused"))
 

@@ -38,12 +38,12 @@ class HuggingFace(Corpus):
     """A data set with a column of texts; a row is a document.
 
     name               a name on the hub, a folder, or a .parquet or .arrow file
-    config             the data set's configuration ("wikitext-2-raw-v1")
+    config             the data set's configuration ("wikitext-2-raw-v1"); a file and what save_to_disk wrote have none
     column             the column of texts
-    revision           a commit, branch or tag on the hub
+    revision           a commit, branch or tag on the hub; nothing else has one
     train_split, validation_split, test_split
                        the data set's own splits; None: "validation" and "test" where it has them, else a share of the documents
-    validation_share   of the documents that is held out where there is no validation split
+    validation_share   of the documents that is held out where there is no validation split; None: 0.05
     test_share         of the documents that is held out where there is no test split
     split_seed         which documents are held out
     on_bad             refuse | drop rows with NUL characters
@@ -58,11 +58,13 @@ class HuggingFace(Corpus):
         train_split: str = "train",
         validation_split: str | None = None,
         test_split: str | None = None,
-        validation_share: float = 0.05,
+        validation_share: float | None = None,
         test_share: float = 0.0,
         split_seed: int = 0,
         on_bad: Literal["refuse", "drop"] = "refuse",
     ) -> None:
+        self._share_asked = validation_share
+        validation_share = 0.05 if validation_share is None else validation_share
         splits.checked_shares(validation_share, test_share)
         self.name = name
         self.config = config
@@ -107,6 +109,12 @@ class HuggingFace(Corpus):
                     f"data.column={self.column} of {self.name} is of type {kind}, not text. Columns of text: {', '.join(texts) or 'none'}."
                 )
             chosen[split] = data.select_columns([self.column])
+        for split, share in (("validation", self._share_asked), ("test", self.test_share or None)):
+            if share is not None and split in chosen:
+                raise Refusal(
+                    f"data.{split}_share={share} has no effect: data.name={self.name} has a split "
+                    f"{wanted[split] or split}, which is taken whole; leave it out"
+                )
         if not len(chosen["train"]):
             raise Refusal(f"data.name={self.name}: its split {self.train_split} is empty")
         return chosen
@@ -116,6 +124,14 @@ class HuggingFace(Corpus):
         if not sys.stderr.isatty():
             datasets.disable_progress_bars()
         path = Path(self.name).expanduser()
+        saved = path.is_dir() and any((path / mark).is_file() for mark in ("dataset_dict.json", "state.json"))
+        if self.revision is not None and path.exists():
+            raise Refusal(
+                f"data.revision={self.revision} has no effect on {self.name}, which is not on the hub: leave it out"
+            )
+        if self.config is not None and (path.is_file() or saved):
+            kind = "a file" if path.is_file() else "what save_to_disk wrote"
+            raise Refusal(f"data.config={self.config} has no effect on {self.name}, {kind}: leave it out")
         try:
             if path.is_file():
                 reader = _READERS.get(path.suffix.lower())
@@ -124,7 +140,7 @@ class HuggingFace(Corpus):
                         f"data.name={self.name}: a file must be one of {', '.join(_READERS)}; data=text reads others"
                     )
                 loaded: Any = datasets.load_dataset(reader, data_files=str(path))
-            elif path.is_dir() and any((path / mark).is_file() for mark in ("dataset_dict.json", "state.json")):
+            elif saved:
                 loaded = datasets.load_from_disk(str(path))
             else:
                 loaded = datasets.load_dataset(

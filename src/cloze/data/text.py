@@ -59,7 +59,7 @@ class TextFiles(Corpus):
     """Text files as a corpus.
 
     path              a file, a folder or a glob
-    column            the field of .jsonl, the column of .csv and .tsv that holds the text
+    column            the field of .jsonl, the column of .csv and .tsv that holds the text; None: "text"
     documents_are     file | blank_line (blocks between blank lines) | line | wiki (<doc …> … </doc>); auto: rows of .jsonl, .csv and
                       .tsv; wiki where files begin so; else files where there are several; else blocks, where there are blank lines
     wrapped           whether lines are cut at a margin, so that a paragraph ends at a blank line; None: told from the file
@@ -73,7 +73,7 @@ class TextFiles(Corpus):
     def __init__(
         self,
         path: str,
-        column: str = "text",
+        column: str | None = None,
         documents_are: DocumentsAre = "auto",
         wrapped: bool | None = None,
         encoding: str = "utf-8",
@@ -98,7 +98,11 @@ class TextFiles(Corpus):
             known = ("utf-8", "utf-16", "latin-1", "cp1252", "gb18030", "big5", "shift_jis", "euc_kr", "koi8-r")
             raise Refusal(f"data.encoding={encoding} is not known{did_you_mean(encoding, known)}") from None
         self.path = path
-        self.column = column
+        self.column = "text" if column is None else column
+        self._asked = {
+            "column": (column, (".jsonl", ".csv", ".tsv")),
+            "wrapped": (wrapped, ("file", "blank_line")),
+        }  # settings that only some forms of file heed
         self.documents_are: DocumentsAre = documents_are
         self.wrapped = wrapped
         self.encoding = encoding
@@ -127,7 +131,16 @@ class TextFiles(Corpus):
             raise Refusal(
                 f"data.path={self.path}: all its files are named as validation or test files too; nothing is left to train on"
             )
-        return {where: [self._look(file, alone=len(files) == 1) for file in files] for where, files in found.items()}
+        looked = {where: [self._look(file, alone=len(files) == 1) for file in files] for where, files in found.items()}
+        forms = {part.form for parts in looked.values() for part in parts}
+        for name, (value, heeding) in self._asked.items():
+            if value is not None and forms.isdisjoint(heeding):
+                shown = str(value).lower() if isinstance(value, bool) else value
+                raise Refusal(
+                    f"data.{name}={shown} has no effect where documents are {', '.join(sorted(forms))}; it is for "
+                    f"{', '.join(heeding)}: leave it out"
+                )
+        return looked
 
     def _look(self, file: File, alone: bool) -> Part:
         """What a file is made of, from its name and its beginning."""

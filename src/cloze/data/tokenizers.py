@@ -313,7 +313,8 @@ def _in_order(roles: Iterable[str]) -> list[str]:
 
 
 class Sampled:
-    """Sentences to train on, `characters` at most: of a larger corpus, parts drawn from all over it. Kept compressed in memory.
+    """Sentences to train on, `characters` at most: of a larger corpus, parts drawn from all over it, the last one from its
+    beginning (a packed file, a table or one in UTF-16 is a single part). Kept compressed in memory.
 
     Of words without end (longer than `LONG` characters), which take long to learn nothing from, only so many characters are kept.
     """
@@ -636,7 +637,7 @@ class Pretrained(Settings):
         self, corpus: Corpus, special_tokens: Sequence[str], sentinels: int, cache: Path, say: Say = _log.info
     ) -> Tokenizer:
         path = Path(self.path).expanduser()
-        loaded = _loaded(path, self.lowercase) if path.exists() else _from_hub(self.path)
+        loaded = _loaded(path, self.lowercase) if path.exists() else _from_hub(self.path, self.lowercase)
         return adapted(loaded, special_tokens, sentinels, self.path)
 
 
@@ -668,13 +669,14 @@ def _loaded(path: Path, lowercase: bool | None) -> Tokenizer:
         if file == path:
             if not path.is_dir():
                 raise Refusal(f"tokenizer.path={path} not found")
-            return _from_hub(str(path))
+            return _from_hub(str(path), lowercase)
     known = {**_read_json(folder / "tokenizer_config.json"), **_read_json(folder / "special_tokens_map.json")}
     if file.suffix == ".txt":
         if lowercase is None:
             lowercase = bool(known.get("do_lower_case", True))
         backend = _from_vocabulary_file(file, lowercase)
     else:
+        _no_case_of_its_own(lowercase, str(file))
         backend = _from_json(file)
     return _with_roles(backend, known)
 
@@ -726,8 +728,17 @@ def _from_vocabulary_file(file: Path, lowercase: bool) -> tokenizers.Tokenizer:
     return backend
 
 
-def _from_hub(name: str) -> Tokenizer:
+def _no_case_of_its_own(lowercase: bool | None, name: str) -> None:
+    if lowercase is not None:
+        raise Refusal(
+            f"tokenizer.lowercase={str(lowercase).lower()} has no effect on {name}, which says itself what it does with "
+            "capitals; it is for a vocab.txt: leave it out"
+        )
+
+
+def _from_hub(name: str, lowercase: bool | None) -> Tokenizer:
     """By Hugging Face's own means: a name, or a folder with files of another kind."""
+    _no_case_of_its_own(lowercase, name)
     from transformers import AutoTokenizer
 
     try:
