@@ -13,7 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cloze.errors import Preempted, Refusal, RunFailure
+import numpy as np
+
+from cloze.errors import Preempted, Refusal, RunFailure, did_you_mean
 from cloze.folder import RunFolder, provenance
 from cloze.training import checkpoints
 
@@ -116,6 +118,7 @@ class _Session:
     def run(self) -> dict[str, Any]:
         """Everything, in order."""
         folder, before = self.folder, self.folder.facts()
+        self._refuse_a_best_that_is_not_measured()
         checkpoint = self._checkpoint_to_resume(before)
         if folder.resumed:
             self.threads_before = before.get("hardware", {}).get("threads")
@@ -210,6 +213,24 @@ class _Session:
         return facts
 
     # --- before --------------------------------------------------------------------------------------------------------------
+
+    def _refuse_a_best_that_is_not_measured(self) -> None:
+        """Under a name that no validation reports, nothing would ever be the best and nothing be said of it."""
+        from cloze.training.module import language_term
+
+        parts, best = self.parts, self.parts.checkpoint.best
+        if best is None or not len(parts.validation):
+            return
+        index, judge = np.zeros(1, np.int64), parts.builder.judge()
+        terms = judge.counts(parts.validation, index, judge.keys(parts.seed, 0, index))
+        names = {"loss", *(f"loss_{term}" for term in terms), *parts.objective.metrics()}
+        if language_term(parts.objective, terms) is not None:
+            names.add("perplexity")
+        measured = {f"val/{name}" for name in names}
+        if best not in measured:
+            raise Refusal(
+                f"checkpoint.best={best} is nothing that validation measures in this run{did_you_mean(best, measured)}"
+            )
 
     def _checkpoint_to_resume(self, before: dict[str, Any]) -> Path | None:
         """The newest valid checkpoint of the run to go on with. Raises Refusal where that was another run."""

@@ -67,6 +67,20 @@ def test_the_last_words_hold_language_against_language(tmp_path: Path, capsys: p
     assert f"validation loss {loss:.3f}, that of mlm {mlm:.3f} (unigram entropy 3.900)\n" in capsys.readouterr().out
 
 
+def test_the_best_of_what_nobody_measures(tmp_path: Path) -> None:
+    from cloze.training.checkpoints import Checkpointing
+
+    with pytest.raises(
+        Refusal, match=r"checkpoint\.best=val/los is nothing .* did you mean val/loss\?.*val/perplexity"
+    ):
+        jobs.run(tmp_path / "run", checkpoint=Checkpointing(best="val/los"))
+    assert not (tmp_path / "run" / "run.json").exists()
+    metrics = RunFolder(tmp_path / "all")
+    facts = jobs.run(metrics.path, objective="mlm_sop", steps=1)["metrics"]
+    for name in [name for name in facts if name.startswith("val/")]:  # each of those that a validation did report
+        jobs.run(metrics.path, resume=True, objective="mlm_sop", steps=1, checkpoint=Checkpointing(best=name))
+
+
 def test_a_folder_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_room(file: int, size: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
