@@ -88,3 +88,35 @@ def test_mixed_precision_stays_close() -> None:
     assert torch.allclose(whole, pieces, rtol=1e-4)
     one, other = torch.autograd.grad(whole, [hidden])[0], torch.autograd.grad(pieces, [hidden])[0]
     assert torch.allclose(one, other, atol=0.05, rtol=0.05)
+
+
+def test_half_precision_logits_have_the_loss_and_gradient_of_single_precision() -> None:
+    """A target of probability 0.9991, which bf16 rounds to 1, still has a loss and a gradient."""
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(300, 2, generator=generator).bfloat16()
+    hidden[:, 0], hidden[:, 1] = 7.0, hidden[:, 1] / 8
+    hidden = hidden.float().requires_grad_()
+    table = torch.eye(2).requires_grad_()
+    targets = (torch.arange(300) % 10 == 9).long()
+    total, right = token_cross_entropy(TiedHead(), hidden, table, targets)  # fp32
+    with torch.autocast("cpu", torch.bfloat16):
+        half, half_right = token_cross_entropy(TiedHead(), hidden, table, targets)
+    assert half.item() == pytest.approx(total.item(), rel=1e-5)
+    assert torch.equal(right, half_right) and right.sum() == 270
+    (own,), (other,) = torch.autograd.grad(half, [hidden]), torch.autograd.grad(total, [hidden])
+    assert (other.abs() > 1e-4).all()
+    assert torch.allclose(own, other, rtol=0.01)
+
+
+def test_of_equal_logits_the_first_is_the_choice() -> None:
+    hidden, table = torch.ones(2, 3), torch.ones(5, 3, requires_grad=True)
+    for targets, expected in (([0, 3], [True, False]), ([0, 0], [True, True])):
+        _, right = token_cross_entropy(TiedHead(), hidden, table, torch.tensor(targets))
+        assert right.tolist() == expected
+
+
+def test_a_target_that_is_all_but_impossible_has_its_whole_loss() -> None:
+    hidden, table = torch.tensor([[200.0]]), torch.tensor([[1.0], [-1.0]], requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        total, _ = token_cross_entropy(TiedHead(), hidden, table, torch.tensor([1]))
+    assert total.item() == 400.0

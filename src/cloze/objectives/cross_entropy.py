@@ -20,6 +20,7 @@ from cloze.models.base import TokenHead
 # logits that may exist at a time on a CPU (128 MiB in fp32): more than any cache, so larger pieces gain nothing;
 # elsewhere 16 times as many, so that a device is kept busy
 PIECE = 1 << 25
+BLOCK = 1 << 18  # logits whose softmax is taken in single precision at a time: 1 MiB, what a core's second cache holds
 
 
 def token_cross_entropy(
@@ -28,8 +29,7 @@ def token_cross_entropy(
     """Sum of the cross-entropies in nats (fp32), and whether each target is the head's first choice.
 
     hidden (M, width), embedding (V, E), targets (M,) int64 -> scalar, (M,) bool. `rows` is how many rows go through
-    the head at a time; 0 chooses: all at once where the logits are few, else as many as `PIECE` holds. In training on a
-    CPU a tie for the first choice counts as right.
+    the head at a time; 0 chooses: all at once where the logits are few, else as many as `PIECE` holds.
     """
     rows = rows or max(1, PIECE * (1 if hidden.device.type == "cpu" else 16) // embedding.shape[0])
     if hidden.device.type == "cpu" and torch.is_grad_enabled() and type(head).forward is TokenHead.forward:
@@ -60,8 +60,9 @@ def _cross_entropy(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 class _Products(torch.autograd.Function):
     """The loss of logits features @ embedding.T + bias, on a CPU: (M, E), (V, E), (V,), (M,) -> scalar, (M,).
 
-    Half-precision logits are never copied to single precision: their softmax, less one at the target, is all that the
-    gradients need, and those are taken at once, so that only one piece's logits exist, once.
+    The softmax, less one at the target, is all that the gradients need. It takes the place of the logits, and the
+    gradients are taken at once, so that only one piece's logits exist, once. It is taken in single precision at least,
+    a block that fits into the cache at a time, so that half-precision logits are never copied as a whole.
     """
 
     @staticmethod
@@ -80,13 +81,9 @@ class _Products(torch.autograd.Function):
         with torch.autocast("cpu", enabled=False):
             for start in range(0, len(x), rows):
                 piece = slice(start, start + rows)
-                gradient = _linear(x[piece], table, offset).softmax(-1)
-                place = torch.arange(len(gradient)), targets[piece]
-                chosen = gradient[place]
-                right[piece] = chosen == gradient.amax(-1)
-                # a probability below what the type can hold counts as its smallest: a loss of 87 nats in bf16
-                total -= chosen.to(total.dtype).clamp_min(torch.finfo(dtype).tiny).log().sum()
-                gradient.index_put_(place, chosen - 1)  # scatter_ would copy all of it
+                gradient = _linear(x[piece], table, offset)
+                loss, right[piece] = _to_gradient(gradient, targets[piece])
+                total += loss
                 if of_features is not None:
                     torch.mm(gradient, table, out=of_features[piece])
                 if wants[1]:
@@ -110,6 +107,27 @@ class _Products(torch.autograd.Function):
             for gradient, dtype in zip(context.saved_tensors, context.dtypes, strict=True)
         ]
         return (*gradients, None, None)
+
+
+def _to_gradient(logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Turns logits (M, V) into the gradient of the summed cross-entropy, in place; returns (the sum, (M,) right or not)."""
+    exact = torch.promote_types(logits.dtype, torch.float32)
+    total = torch.zeros((), dtype=exact)
+    right = torch.zeros(len(logits), dtype=torch.bool)
+    rows = max(1, BLOCK // logits.shape[1])
+    for start in range(0, len(logits), rows):
+        block, wanted = logits[start : start + rows], targets[start : start + rows]
+        place = torch.arange(len(block)), wanted
+        chosen, highest = block[place], block.amax(-1)
+        # where the target's logit is the highest, and only there, it matters which of equal ones is the first
+        maybe = torch.nonzero(chosen == highest).squeeze(1)
+        right[start + maybe] = block[maybe].argmax(-1) == wanted[maybe]
+        softmax = block.softmax(-1, dtype=exact)
+        # by way of the highest logit, whose probability is not too small for its logarithm
+        total -= (chosen.to(exact) - highest.to(exact) + softmax.amax(-1).log()).sum()
+        softmax.index_put_(place, softmax[place] - 1)  # scatter_ would copy all of it
+        block.copy_(softmax)
+    return total, right
 
 
 def _linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
