@@ -106,8 +106,7 @@ class _Session:
         self.parts, self.folder, self.voice = parts, folder, voice
         self.resolved = parts.hardware.resolve(parts.batch_size)
         refuse_pieces(parts.optimizer, self.resolved.strategy)
-        lengths = parts.train.lengths
-        self.plan = parts.budget.plan(len(lengths), float(lengths.sum()), parts.batch_size)
+        self.plan = parts.budget.plan(len(parts.train), float(parts.train.total_tokens), parts.batch_size)
         self.data: DataModule
         self.threads_before: int | None = None  # a resumed run adds up in the same order as before
         self.columns: tuple[str, ...] = ()

@@ -55,6 +55,16 @@ def test_published_lengths(length: int, raw: int, target: int) -> None:
         assert sample.decoder is not None and sample.decoder.lengths.tolist() == [target + final]
 
 
+@pytest.mark.parametrize("setting", [{}, {"documents": "apart"}, {"final_sentinel": False}], ids=str)
+def test_tokens_of_a_budget_are_those_that_a_run_counts(setting: dict[str, Any]) -> None:
+    builder = SpanExamples(VOCABULARY, 128, **setting)
+    examples = builder.build(random_corpus(20_000), 0)
+    indices = np.arange(len(examples))
+    sample = builder.sample(examples, indices, builder.keys(1, 0, indices))
+    counted = batch_of(sample, sample.counts, tuple(indices), 0, 1).real_tokens
+    assert examples.total_tokens == counted > 1.2 * examples.lengths.sum()
+
+
 @pytest.mark.parametrize(
     "setting",
     [

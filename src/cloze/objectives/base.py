@@ -34,15 +34,22 @@ class Examples:
 
     `table` (n, columns) int64 means what the builder says it means; `lengths` (n,) is each example's length in tokens with its
     special tokens, near enough to sort by. `notes` are sentences for the log ("12 of 50 documents have one sentence: skipped").
+    `tokens` (n,) is what each example counts for in a budget of tokens, where that is not its length: a decoder's come on top.
     """
 
     corpus: TokenizedCorpus
     table: NDArray[np.int64]
     lengths: NDArray[np.int64]
     notes: tuple[str, ...] = ()
+    tokens: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.table)
+
+    @property
+    def total_tokens(self) -> int:
+        """Tokens of one pass over all examples, encoder and decoder together: what runs count, and budgets are in."""
+        return int((self.lengths if self.tokens is None else self.tokens).sum())
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,9 @@ class SpanExamples(ExampleBuilder):
             raise Refusal("the corpus has no tokens: objective=span_corruption needs at least one document.")
         lengths = table[:, 1] - table[:, 0]
         noise, count = spans.span_counts(lengths, self.density, self.mean_span)
-        return Examples(corpus, table, lengths - noise + count + 1)
+        targets = noise + count + 1 + self.final_sentinel
+        encoder = lengths - noise + count + 1
+        return Examples(corpus, table, encoder, tokens=encoder + targets)
 
     def sample(self, examples: Examples, indices: NDArray[np.int64], keys: keyed.Keys) -> Sample:
         rows = examples.table[indices]
