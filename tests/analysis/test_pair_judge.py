@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cloze.analysis.pair_judge import PairJudge, fit_logistic, judge, probe_accuracy
+from cloze.analysis.pair_judge import PairJudge, fit_logistic, probe_accuracy
 from cloze.data.base import TokenizedCorpus, Vocabulary
 from cloze.errors import Refusal
 from cloze.folder import RunFolder
@@ -96,7 +96,7 @@ def test_a_model_is_found_to_know_what_it_knows(
 ) -> None:
     corpus, words = numbered
     model = Knowing(knows)
-    scores = judge(model, MaskedLM(model, words), ["nsp", "sop"], corpus, corpus, words, 100, 0, pairs=600)
+    scores = PairJudge(["nsp", "sop"], corpus, corpus, words, 100, 0, pairs=600)(model, MaskedLM(model, words))
     assert set(scores) == {"judge/nsp_probe_accuracy", "judge/sop_probe_accuracy"}, (
         "there is no head without a pair loss"
     )
@@ -112,7 +112,7 @@ def test_the_trained_head_is_asked_both_tasks(numbered: tuple[TokenizedCorpus, V
     assert objective.pair_head is not None
     with torch.no_grad():
         objective.pair_head.weight.copy_(torch.tensor([[-1.0, 1.0, 0.0], [1.0, -1.0, 0.0]]))
-    scores = judge(model, objective, ["nsp", "sop"], corpus, corpus, words, 100, 0, pairs=600)
+    scores = PairJudge(["nsp", "sop"], corpus, corpus, words, 100, 0, pairs=600)(model, objective)
     assert scores["judge/sop_head_accuracy"] > 0.97
     # positives are in order: right; of the negatives half are behind the first segment: wrong
     assert 0.68 < scores["judge/nsp_head_accuracy"] < 0.82
@@ -121,7 +121,7 @@ def test_the_trained_head_is_asked_both_tasks(numbered: tuple[TokenizedCorpus, V
 def test_an_ignorant_model_is_at_chance(numbered: tuple[TokenizedCorpus, Vocabulary]) -> None:
     corpus, words = numbered
     model = Knowing("nothing")
-    scores = judge(model, MaskedLM(model, words), ["sop"], corpus, corpus, words, 100, 0, pairs=2000)
+    scores = PairJudge(["sop"], corpus, corpus, words, 100, 0, pairs=2000)(model, MaskedLM(model, words))
     assert scores["judge/sop_probe_accuracy"] == pytest.approx(0.5, abs=0.05)
 
 

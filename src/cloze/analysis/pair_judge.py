@@ -107,22 +107,6 @@ class PairJudge:
         return scores
 
 
-def judge(
-    model: Bidirectional,
-    objective: MaskedLM,
-    tasks: Sequence[Task],
-    train: TokenizedCorpus,
-    validation: TokenizedCorpus,
-    vocabulary: Vocabulary,
-    length: int,
-    seed: int,
-    device: torch.device | str | None = None,
-    pairs: int = 2000,
-) -> dict[str, float]:
-    """Builds a `PairJudge` and asks it at once."""
-    return PairJudge(tasks, train, validation, vocabulary, length, seed, pairs)(model, objective, device)
-
-
 def _read(
     model: Bidirectional, objective: MaskedLM, data: _Pairs, device: torch.device | str, batch_size: int
 ) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.bool_] | None]:
