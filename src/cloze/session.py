@@ -22,6 +22,7 @@ from cloze.training import checkpoints
 if TYPE_CHECKING:
     from pytorch_lightning import Trainer
     from pytorch_lightning.loggers import Logger
+    from torch import Tensor
 
     from cloze.data.base import Vocabulary
     from cloze.data.module import DataModule
@@ -109,6 +110,7 @@ class _Session:
         self.plan = parts.budget.plan(len(parts.train), float(parts.train.total_tokens), parts.batch_size)
         self.data: DataModule
         self.threads_before: int | None = None  # a resumed run adds up in the same order as before
+        self.digest = ""  # of the final weights
         self.columns: tuple[str, ...] = ()
         self.rows: tuple[tuple[str, ...], ...] = ()
 
@@ -137,7 +139,6 @@ class _Session:
         from pytorch_lightning import Trainer
 
         from cloze.data.module import DataModule
-        from cloze.models.storage import save_model
         from cloze.tracking.local import LocalLogger
         from cloze.training.callbacks.conductor import Conductor, Rhythm, micro_batches_done
         from cloze.training.callbacks.display import Display
@@ -158,7 +159,7 @@ class _Session:
             conductor = Conductor(
                 folder, plan, Rhythm(parts.validation_every, parts.log_every), parts.checkpoint, signals,
                 resolved.cut.parts_per_rank, {"identity": json.dumps(parts.identity, default=str, sort_keys=True)},
-                self._sampler(loggers),
+                self._sampler(loggers), None if folder.follower else self._keep_model,
                 lambda: parts.objective.verdict(
                     parts.model, parts.builder, parts.train.corpus, parts.validation.corpus, parts.seed
                 ),
@@ -201,12 +202,10 @@ class _Session:
         if folder.follower:
             return {}
         progress = conductor.progress
-        parts.save_tokenizer(folder.model)
-        digest = save_model(folder.model, conductor.weights, parts.description)
         facts = folder.record(
             "done", reason=None, steps=progress.step, tokens=progress.tokens, seconds=round(progress.seconds, 3),
             metrics=progress.metrics, best={"step": progress.best_step, "value": progress.best_value},
-            weights_sha256=digest, ended=_now(),
+            weights_sha256=self.digest, ended=_now(),
         )  # fmt: skip
         self._say_the_end(facts)
         return facts
@@ -356,6 +355,13 @@ class _Session:
         if chosen is not None:
             torch.set_num_threads(chosen)
             self.folder.record(hardware={**self.folder.facts().get("hardware", {}), "threads": chosen})
+
+    def _keep_model(self, weights: dict[str, Tensor]) -> None:
+        """Writes model/."""
+        from cloze.models.storage import save_model
+
+        self.parts.save_tokenizer(self.folder.model)
+        self.digest = save_model(self.folder.model, weights, self.parts.description)
 
     def _sampler(self, loggers: Sequence[Logger]) -> Callable[[PretrainingModule, int], None] | None:
         """What writes decoded samples at every validation; None where the model is in pieces."""

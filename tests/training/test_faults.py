@@ -116,6 +116,23 @@ def test_an_error_of_ours_goes_to_the_log(tmp_path: Path) -> None:
     assert "Traceback (most recent call last)" in folder.log.read_text() and "in broken" in folder.log.read_text()
 
 
+def test_a_verdict_that_fails_costs_no_model(tmp_path: Path) -> None:
+    from cloze.models.storage import read_model, weights_sha256
+
+    made = jobs.parts(steps=3)
+
+    def broken(*_: Any) -> Any:
+        raise ZeroDivisionError("nothing to judge by")
+
+    made.objective.verdict = broken  # type: ignore[method-assign]
+    folder = RunFolder.take(tmp_path / "run", None, "test")
+    with pytest.raises(RunFailure, match="ZeroDivisionError: nothing to judge by"):
+        train(made, folder)
+    assert folder.facts()["status"] == "failed" and (folder.model / "words.txt").exists()
+    kept = weights_sha256(read_model(folder.path).weights)
+    assert jobs.run(folder.path, resume=True, steps=3)["weights_sha256"] == kept  # the verdict alone is made up for
+
+
 def test_ctrl_c_in_this_process(tmp_path: Path) -> None:
     made = jobs.parts(steps=200, save_every=None)
     forward, seen = made.objective.forward, []

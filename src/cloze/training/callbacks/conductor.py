@@ -70,13 +70,13 @@ class Conductor(Callback):
         parts_per_rank: int,
         record: dict[str, Any],
         samples: Callable[[PretrainingModule, int], None] | None = None,
+        keep: Callable[[dict[str, Tensor]], None] | None = None,
         verdict: Callable[[], dict[str, float]] | None = None,
     ) -> None:
         self.progress = Progress()
-        self.weights: dict[str, Tensor] = {}
         self._folder, self._plan, self._rhythm, self._saving = folder, plan, rhythm, saving
         self._signals, self._parts, self._record, self._samples = signals, parts_per_rank, record, samples
-        self._verdict = verdict
+        self._keep, self._verdict = keep, verdict
         self.listeners: list[Callable[[int, dict[str, float]], None]] = []
         self._began = time.monotonic()  # on this process's clock, less what earlier attempts took
         self._saved_at = (0, 0.0)  # step and run seconds of the newest checkpoint
@@ -135,9 +135,10 @@ class Conductor(Callback):
             trainer.fit_loop.epoch_loop.max_steps = step  # ends a budget in minutes as if it had been one in steps
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keeps the final weights, whole also where each rank has a part of them, and asks for the objective's verdict on them."""
+        """Has the final weights kept, whole also where each rank has a part of them; then asks for the objective's verdict on them."""
         state = trainer.strategy.lightning_module_state_dict()
-        self.weights = {name: tensor.detach().to("cpu") for name, tensor in state.items()}
+        if self._keep is not None:
+            self._keep({name: tensor.detach().to("cpu") for name, tensor in state.items()})
         scores = self._verdict() if self._verdict is not None else {}
         if scores:
             self._point(trainer, scores, time.monotonic() - self._began)
