@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,13 +12,11 @@ from numpy.typing import NDArray
 from cloze.data import keyed
 from cloze.data.base import Packed, Sample, Text, TokenizedCorpus, Vocabulary
 from cloze.errors import Refusal
-from cloze.models.base import Backbone, Batch, Causal
-from cloze.objectives.base import ExampleBuilder, Examples, Objective, StepOutput, Tally, Term
-from cloze.objectives.cross_entropy import token_cross_entropy
+from cloze.models.base import Causal
+from cloze.objectives.base import ExampleBuilder, Examples, Tally
+from cloze.objectives.corruption import beginnings, by_sequence, ranges
+from cloze.objectives.every_token import EveryToken
 from cloze.objectives.windows import windows
-
-if TYPE_CHECKING:
-    from torchmetrics import Metric
 
 
 class CausalExamples(ExampleBuilder):
@@ -67,10 +65,10 @@ class CausalExamples(ExampleBuilder):
         """The tokens of the stream from each row's start to its end, that one included."""
         start, end, first, last = rows.T
         sizes = end - start + 1
-        offsets = np.cumsum(sizes) - sizes
+        offsets = beginnings(sizes)
         # where the ends of text stand among these tokens: those inside each row …
         inside = last - first
-        document = np.arange(int(inside.sum())) + np.repeat(first + 1 - (np.cumsum(inside) - inside), inside)
+        document = ranges(first + 1, inside)
         is_end = np.zeros(int(sizes.sum()), np.int64)
         is_end[corpus.sentences[corpus.documents[document]] + document + np.repeat(offsets - start, inside)] = 1
         # … tell which document each token belongs to …
@@ -78,7 +76,7 @@ class CausalExamples(ExampleBuilder):
         document_of = passed + np.repeat(first - passed[offsets], sizes)
         # … and a row may begin with one
         is_end[offsets] = corpus.sentences[corpus.documents[first]] + first == start
-        place = np.arange(len(is_end)) + np.repeat(start - offsets, sizes)
+        place = ranges(start, sizes)
         # before place p of document d stand d + 1 ends; at an end itself the index is not used
         index = np.clip(place - document_of - 1, 0, len(corpus.tokens) - 1)
         return np.where(is_end == 1, self.vocabulary["eos"], corpus.tokens[index].astype(np.int64))
@@ -88,7 +86,7 @@ class CausalExamples(ExampleBuilder):
 
     def explain(self, sample: Sample) -> list[list[str]]:
         words = np.where(sample.inputs.tokens == self.vocabulary["eos"], "special", "")
-        return [part.tolist() for part in np.split(words, np.cumsum(sample.inputs.lengths)[:-1])]
+        return by_sequence(words, sample.inputs.lengths)
 
     def tally(self, sample: Sample) -> dict[str, Tally]:
         tokens, targets, lengths = sample.inputs.tokens, sample.targets["tokens"], sample.inputs.lengths
@@ -104,30 +102,8 @@ class CausalExamples(ExampleBuilder):
         }
 
 
-class CausalLM(Objective[Causal, Text]):
+class CausalLM(EveryToken[Causal, Text]):
     """Predicts every token from those before it, with the family's own head tied to the word embedding."""
 
     Examples = CausalExamples
-
-    def __init__(self, model: Backbone, vocabulary: Vocabulary, head_rows: int = 0) -> None:
-        super().__init__()
-        if head_rows < 0:
-            raise Refusal(
-                f"objective.head_rows={head_rows} must be 0 (chosen by size) or the number of tokens at a time."
-            )
-        self.head = model.token_head()
-        self.head_rows = head_rows
-
-    def forward(self, model: Causal, batch: Batch) -> StepOutput:
-        targets = batch.targets["tokens"]
-        states = model(batch)
-        total, right = token_cross_entropy(self.head, states.last, model.word_embedding, targets, self.head_rows)
-        return StepOutput({"clm": Term(total, len(targets))}, {"right": right})
-
-    def metrics(self) -> dict[str, Metric]:
-        from torchmetrics import MeanMetric
-
-        return {"accuracy": MeanMetric()}
-
-    def measure(self, metrics: dict[str, Metric], output: StepOutput, batch: Batch) -> None:
-        metrics["accuracy"].update(output.predictions["right"].float())
+    term = "clm"

@@ -49,6 +49,11 @@ def beginnings(lengths: NDArray[Any]) -> Places:
     return starts
 
 
+def by_sequence(values: NDArray[Any], lengths: NDArray[Any]) -> list[list[Any]]:
+    """A flat array as a list for each sequence: (N,) and (B,) -> B lists."""
+    return [part.tolist() for part in np.split(values, beginnings(lengths)[1:])]
+
+
 @dataclass(frozen=True)
 class Selection:
     """Which tokens were selected.

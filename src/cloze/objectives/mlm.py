@@ -292,7 +292,7 @@ class MaskedExamples(ExampleBuilder):
         words[self._special[sample.inputs.tokens]] = "special"
         names = np.array(["masked", "replaced", "kept"], dtype=object)
         words[sample.targets["at"]] = names[sample.extra["actions"]]
-        return [part.tolist() for part in np.split(words, np.cumsum(sample.inputs.lengths)[:-1])]
+        return corruption.by_sequence(words, sample.inputs.lengths)
 
     def tally(self, sample: Sample) -> dict[str, Tally]:
         at, extra = sample.targets["at"], sample.extra

@@ -4,7 +4,7 @@ https://arxiv.org/abs/1910.10683).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +12,12 @@ from numpy.typing import NDArray
 from cloze.data import keyed
 from cloze.data.base import Sample, Text, TokenizedCorpus, Vocabulary
 from cloze.errors import Refusal
-from cloze.models.base import Backbone, Batch, EncoderDecoder
+from cloze.models.base import EncoderDecoder
 from cloze.objectives import spans
-from cloze.objectives.base import ExampleBuilder, Examples, Objective, StepOutput, Tally, Term
-from cloze.objectives.cross_entropy import token_cross_entropy
+from cloze.objectives.base import ExampleBuilder, Examples, Tally
+from cloze.objectives.corruption import by_sequence, ranges
+from cloze.objectives.every_token import EveryToken
 from cloze.objectives.windows import windows
-
-if TYPE_CHECKING:
-    from torchmetrics import Metric
 
 
 class SpanExamples(ExampleBuilder):
@@ -80,9 +78,7 @@ class SpanExamples(ExampleBuilder):
     def sample(self, examples: Examples, indices: NDArray[np.int64], keys: keyed.Keys) -> Sample:
         rows = examples.table[indices]
         lengths = rows[:, 1] - rows[:, 0]
-        offsets = np.cumsum(lengths) - lengths
-        places = np.arange(int(lengths.sum())) + np.repeat(rows[:, 0] - offsets, lengths)
-        tokens = examples.corpus.tokens[places].astype(np.int64)
+        tokens = examples.corpus.tokens[ranges(rows[:, 0], lengths)].astype(np.int64)
         kept, hidden = spans.noise_spans(lengths, self.density, self.mean_span, keys)
         inputs, outputs = spans.cut_spans(
             tokens, lengths, kept, hidden, self._sentinels, self.vocabulary["eos"], self.final_sentinel
@@ -115,7 +111,7 @@ class SpanExamples(ExampleBuilder):
         tokens = sample.inputs.tokens
         special = np.where(tokens == self.vocabulary["eos"], "special", "")
         words = np.where(np.isin(tokens, self._sentinels), "masked", special)
-        return [part.tolist() for part in np.split(words, np.cumsum(sample.inputs.lengths)[:-1])]
+        return by_sequence(words, sample.inputs.lengths)
 
     def tally(self, sample: Sample) -> dict[str, Tally]:
         assert sample.decoder is not None
@@ -149,30 +145,8 @@ class SpanExamples(ExampleBuilder):
         }
 
 
-class SpanCorruption(Objective[EncoderDecoder, Text]):
+class SpanCorruption(EveryToken[EncoderDecoder, Text]):
     """Cross-entropy of every token of the target, given the encoder's input and the target's tokens before it."""
 
     Examples = SpanExamples
-
-    def __init__(self, model: Backbone, vocabulary: Vocabulary, head_rows: int = 0) -> None:
-        super().__init__()
-        if head_rows < 0:
-            raise Refusal(
-                f"objective.head_rows={head_rows} must be 0 (chosen by size) or the number of tokens at a time."
-            )
-        self.head = model.token_head()
-        self.head_rows = head_rows
-
-    def forward(self, model: EncoderDecoder, batch: Batch) -> StepOutput:
-        targets = batch.targets["tokens"]
-        states = model(batch)
-        total, right = token_cross_entropy(self.head, states.last, model.word_embedding, targets, self.head_rows)
-        return StepOutput({"span_corruption": Term(total, len(targets))}, {"right": right})
-
-    def metrics(self) -> dict[str, Metric]:
-        from torchmetrics import MeanMetric
-
-        return {"accuracy": MeanMetric()}
-
-    def measure(self, metrics: dict[str, Metric], output: StepOutput, batch: Batch) -> None:
-        metrics["accuracy"].update(output.predictions["right"].float())
+    term = "span_corruption"

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from cloze.data import keyed
 from cloze.data.base import Packed
 from cloze.errors import Refusal
+from cloze.objectives.corruption import beginnings
 
 Integers = NDArray[np.int64]
 
@@ -108,7 +109,7 @@ def cut_spans(
     sizes = segments[present]
     row, column = np.nonzero(present)
     starts = np.zeros(len(tokens), bool)
-    starts[np.cumsum(sizes) - sizes] = True
+    starts[beginnings(sizes)] = True
     is_noise = np.repeat(column % 2 == 1, sizes)
     sentinel = np.repeat(sentinels[np.minimum(column // 2, len(sentinels) - 1)], sizes)
     of = np.repeat(row, sizes)
@@ -132,7 +133,7 @@ def shift_right(sequences: Packed, start: int) -> Packed:
     """What a decoder reads to write `sequences`: each begins with `start` and loses its last token."""
     shifted = np.empty_like(sequences.tokens)
     shifted[1:] = sequences.tokens[:-1]
-    shifted[np.cumsum(sequences.lengths) - sequences.lengths] = start
+    shifted[beginnings(sequences.lengths)] = start
     return Packed(shifted, sequences.lengths)
 
 
@@ -160,7 +161,7 @@ def _append(tokens: Integers, lengths: Integers, tails: Integers) -> Packed:
     """Each sequence with its row of `tails` (B, n) behind it."""
     n = tails.shape[1]
     longer = lengths + n
-    offsets = np.cumsum(longer) - longer
+    offsets = beginnings(longer)
     result = np.empty(int(longer.sum()), np.int64)
     result[np.arange(len(tokens)) + np.repeat(np.arange(len(lengths)) * n, lengths)] = tokens
     result[(offsets + lengths)[:, None] + np.arange(n)] = tails

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from cloze.objectives.corruption import ranges
+
 
 def windows(edges: NDArray[np.int64], length: int) -> NDArray[np.int64]:
     """(n, 2) rows (start, end): each stretch between two of `edges` (k+1,) in windows of `length`, in order.
@@ -12,6 +14,6 @@ def windows(edges: NDArray[np.int64], length: int) -> NDArray[np.int64]:
     The last window of a stretch is shorter where it must be.
     """
     pieces = -(-np.diff(edges) // length)
-    number = np.arange(int(pieces.sum())) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    number = ranges(np.zeros_like(pieces), pieces)
     starts = np.repeat(edges[:-1], pieces) + number * length
     return np.stack([starts, np.minimum(starts + length, np.repeat(edges[1:], pieces))], axis=1).astype(np.int64)
