@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ import numpy as np
 import pytest
 
 from cloze.data import cache as caches
-from cloze.data import store
+from cloze.data import recent, store
 from cloze.data.base import Text, TokenizedCorpus
 from cloze.data.store import opened, tokenized
 from cloze.data.text import TextFiles
@@ -100,6 +101,29 @@ def test_tokenised_once_for_each_tokenizer_split_and_text(
     assert len([path for path in (tmp_path / "tokens").iterdir() if path.is_dir()]) == 4
     monkeypatch.setattr(store, "_build", None)
     assert same(tokenized(corpus, "train", tokenizer, tmp_path), expected)
+
+
+class Generated(Memory):
+    generated = True
+
+    def read(self, part: int) -> Iterator[Text]:
+        self.reads_of = [*getattr(self, "reads_of", []), part]
+        return super().read(part)
+
+
+def test_what_is_generated_for_the_tokenizer_is_not_generated_again(
+    corpus: Memory, tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generated = Generated(corpus.documents)
+    WordPiece(vocabulary=300).trained(generated, ["pad", "unk", "cls"], 0)
+    expected = tokenized(corpus, "train", tokenizer, tmp_path / "one", workers=0)
+    assert same(tokenized(generated, "train", tokenizer, tmp_path / "two", workers=0), expected)
+    assert sorted(generated.reads_of) == list(range(7))
+    assert generated not in recent._parts
+    monkeypatch.setattr(recent, "KEPT", 1)  # no room: made again
+    WordPiece(vocabulary=300).trained(generated, ["pad", "unk", "cls"], 0)
+    assert same(tokenized(generated, "train", tokenizer, tmp_path / "three", workers=0), expected)
+    assert len(generated.reads_of) == 3 * 7
 
 
 def test_it_travels_as_the_name_of_its_folder(corpus: Memory, tokenizer: Tokenizer, tmp_path: Path) -> None:

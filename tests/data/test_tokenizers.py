@@ -313,6 +313,39 @@ def test_few_characters_are_kept(corpus: Memory) -> None:
     assert tokenizer.encode("woodhouse") == [tokenizer.vocabulary["unk"]]
 
 
+ODD = st.text(
+    st.sampled_from(
+        "aB\u0301\u0130\u03a3 \u3000\u00a0\x1c\t\n\r\0.\u200b\u6f22\u00df\ufb01\uac00\u1112\u1161#[]MASK'-"
+    ),
+    max_size=12,
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(texts=st.lists(ODD | st.text(max_size=8), max_size=6))
+def test_words_looked_up_are_the_texts_read_whole(word_readers: list[Tokenizer], texts: list[str]) -> None:
+    """Splitting at spaces changes nothing, in any script, whatever is odd about the white space and the marks."""
+    for tokenizer in word_readers:
+        ids, _, lengths = tokenizer.encode_flat(texts)
+        whole = [tokenizer.encode(text) for text in texts]
+        assert lengths.tolist() == [len(each) for each in whole]
+        assert ids.tolist() == [number for each in whole for number in each]
+
+
+@pytest.fixture(scope="module")
+def word_readers() -> list[Tokenizer]:
+    odd = Memory([[("", "a b \u6f22 \u00df \u0130 \u03a3 . # [ MASK ] ' - \uac00 \ufb01 ab ba aa. " * 3)]])
+    made = [
+        kind(vocabulary=60, lowercase=lowercase, max_word=6, min_frequency=9).trained(odd, ["pad", "unk", "mask"], 0)
+        for kind in (WordPiece, BPE)
+        for lowercase in (True, False)
+    ]
+    for tokenizer in made:
+        assert tokenizer._words is not None
+        tokenizer._words.KEPT = 50  # begun anew now and then
+    return made
+
+
 # -------------------------------------------------------------------------------------------------------- loaded
 
 
@@ -329,11 +362,11 @@ def test_case_is_for_a_list_of_words_alone(tmp_path: Path, corpus: Memory, lower
 def test_wordpiece_learns_nothing_from_words_that_are_too_long(corpus: Memory) -> None:
     long = memory(1, 1)
     long.documents = [*corpus.documents, [("", "zzzzzzzzzzzz. " * 500)]]
-    settings: dict[str, Any] = {"vocabulary": 300, "max_word": 10}
+    short: dict[str, Any] = {"vocabulary": 300, "max_word": 10}
     roles = ["pad", "unk"]
     assert (
-        WordPiece(**settings).trained(long, roles, 0).fingerprint
-        == WordPiece(**settings).trained(corpus, roles, 0).fingerprint
+        WordPiece(**short).trained(long, roles, 0).fingerprint
+        == WordPiece(**short).trained(corpus, roles, 0).fingerprint
     )
 
 

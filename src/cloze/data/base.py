@@ -54,6 +54,7 @@ class Corpus(ABC):
     """
 
     reads: ClassVar[type[Record]] = Text
+    generated: ClassVar[bool] = False  # reading makes the records up: what was just read is kept for who reads it next
 
     @property
     @abstractmethod

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloze.data import cache as caches
+from cloze.data import recent
 from cloze.data.base import Corpus, Split, Text, TokenizedCorpus
 from cloze.data.tokenizers import Tokenizer
 from cloze.errors import Refusal, RunFailure
@@ -64,6 +65,7 @@ def tokenized(
         return {"format": FORMAT, "split": split, "corpus": corpus_digest, "tokenizer": tokenizer_digest, **facts}
 
     facts = caches.obtain(folder, build)
+    recent.forget(corpus)
     for note in facts["notes"]:
         say(f"{split}: {note}")
     opened = _open(folder, facts)
@@ -130,7 +132,7 @@ def _tokenize(corpus: Corpus, tokenizer: Tokenizer, part: Any, path: Path) -> _S
     with contextlib.ExitStack() as stack:
         files = {name: stack.enter_context(path.with_suffix(f".{name}").open("wb")) for name in _RAW}
         carried, last = 0, ""  # how many sentences of the document that the last batch left open, and its topic
-        for texts, owners, topics in _batches(corpus.read(part)):
+        for texts, owners, topics in _batches(recent.taken(corpus, part)):
             ids, starts, lengths = tokenizer.encode_flat(texts)
             joined = "".join(texts)
             spaces = sum(not text.endswith("\n") for text in texts) - (

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloze.data import cache as caches
-from cloze.data import keyed
+from cloze.data import keyed, recent
 from cloze.data.base import Corpus, Text, Vocabulary
 from cloze.data.merges import learn_merges
 from cloze.errors import Refusal
@@ -82,6 +82,7 @@ class Tokenizer:
         if "unk" in self.roles:
             self._forbidden[list(self.vocabulary.special_ids - {self.vocabulary["unk"]})] = True
         self._word_begins, self._word_ends, self._prefix = _word_marks(backend, ids, self.vocabulary.size)
+        self._words = _Words(backend) if _reads_words_alone(backend) else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _revive, (self._backend.to_str(), self.roles, self.sentinels)
@@ -103,10 +104,7 @@ class Tokenizer:
         """
         if self._prefix:
             texts = [self._prefix + text for text in texts]
-        self._backend.encode_special_tokens = True
-        lists = [encoding.ids for encoding in self._backend.encode_batch_fast(texts, add_special_tokens=False)]
-        lengths = np.fromiter(map(len, lists), np.int64, len(lists))
-        ids = np.fromiter(itertools.chain.from_iterable(lists), np.uint32, int(lengths.sum()))
+        ids, lengths = _ids_of(self._backend, texts) if self._words is None else self._words.ids_of(texts)
         if self._forbidden[ids].any():  # some models find a special token's letters in ordinary text
             ids[self._forbidden[ids]] = self.vocabulary["unk"]
         if self._word_ends is None:
@@ -161,6 +159,69 @@ class Tokenizer:
     def load(cls, directory: Path | str) -> Tokenizer:
         """From a folder with a tokenizer.json (ours or any of Hugging Face's) or a vocab.txt. Raises Refusal."""
         return _loaded(Path(directory), lowercase=None)
+
+
+def _ids_of(backend: tokenizers.Tokenizer, texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+    """All ids (N,), and the number of ids of each text."""
+    backend.encode_special_tokens = True
+    lists = [encoding.ids for encoding in backend.encode_batch_fast(texts, add_special_tokens=False)]
+    lengths = np.fromiter(map(len, lists), np.int64, len(lists))
+    return np.fromiter(itertools.chain.from_iterable(lists), np.uint32, int(lengths.sum())), lengths
+
+
+def _reads_words_alone(backend: tokenizers.Tokenizer) -> bool:
+    """Whether what stands between two spaces becomes the same ids wherever it stands: so with BERT's normaliser and pre-tokenizer,
+    which look at single characters, where no token that was added is looked for in the text."""
+    described = json.loads(backend.to_str())
+    before = described.get("pre_tokenizer") or {}
+    steps = [step["type"] for step in before.get("pretokenizers", [before]) if step]
+    return (
+        described["model"]["type"] in ("WordPiece", "BPE")
+        and (described.get("normalizer") or {}).get("type") == "BertNormalizer"
+        and steps in (["BertPreTokenizer"], ["BertPreTokenizer", "FixedLength"])
+        and all(token["special"] for token in described.get("added_tokens", ()))
+    )
+
+
+class _Words:
+    """The ids of each word (what stands between spaces), looked up once for all its places: text repeats its words.
+
+    When the table holds more than `KEPT` words or `CHARACTERS` it is begun anew.
+    """
+
+    KEPT, CHARACTERS = 200_000, 8_000_000
+
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        self._backend = backend
+        self._forget()
+
+    def _forget(self) -> None:
+        self._number: dict[str, int] = {}
+        self._characters = 0
+        self._ids = np.empty(0, np.uint32)  # of one word after the other
+        self._lengths = np.empty(0, np.int64)
+
+    def ids_of(self, texts: Sequence[str]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
+        """As `_ids_of`."""
+        if not texts:
+            return np.empty(0, np.uint32), np.empty(0, np.int64)
+        words = " ".join(texts).split(" ")
+        if len(self._number) > self.KEPT or self._characters > self.CHARACTERS:
+            self._forget()
+        new = [word for word in dict.fromkeys(words) if word not in self._number]
+        if new:
+            ids, lengths = _ids_of(self._backend, new)
+            self._number.update(zip(new, itertools.count(len(self._number)), strict=False))
+            self._characters += sum(map(len, new))
+            self._ids = np.concatenate((self._ids, ids))
+            self._lengths = np.concatenate((self._lengths, lengths))
+        numbers = np.fromiter(map(self._number.__getitem__, words), np.int64, len(words))
+        lengths = self._lengths[numbers]
+        ends = np.cumsum(lengths)
+        places = np.repeat((np.cumsum(self._lengths) - self._lengths)[numbers] - (ends - lengths), lengths)
+        places += np.arange(len(places))
+        last = np.cumsum(np.fromiter((text.count(" ") + 1 for text in texts), np.int64, len(texts))) - 1  # of each text
+        return self._ids[places], np.diff(ends[last], prepend=0)
 
 
 def _revive(text: str, roles: dict[str, str], sentinels: tuple[str, ...]) -> Tokenizer:
@@ -329,7 +390,7 @@ class Sampled:
         batch: list[str] = []
         parts = corpus.parts("train")
         order = keyed.permutation(keyed.key("tokenizer"), len(parts))
-        for record in itertools.chain.from_iterable(corpus.read(parts[int(number)]) for number in order):
+        for record in itertools.chain.from_iterable(recent.kept(corpus, parts[int(number)]) for number in order):
             assert isinstance(record, Text)
             batch.extend(record.sentences)
             more = sum(map(len, record.sentences))

@@ -42,6 +42,8 @@ class World(Corpus):
     language_seed: another seed is another corpus in the same language.
     """
 
+    generated = True
+
     def __init__(
         self,
         documents: int = 8000,
