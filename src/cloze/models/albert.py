@@ -5,26 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-import torch
 from torch import Tensor, nn
 
 from cloze.data.base import Vocabulary
 from cloze.errors import Refusal
 from cloze.models import conversion
-from cloze.models.base import Batch, Bidirectional, HiddenStates
-from cloze.models.bert import OUR_ACTIVATIONS, THEIR_ACTIVATIONS
+from cloze.models.base import Batch, HiddenStates
 from cloze.models.checks import above_zero, fitting, positive, rates
-from cloze.models.conversion import Portable, Rule, Weights
+from cloze.models.conversion import Rule, Weights
+from cloze.models.encoder import OUR_ACTIVATIONS, THEIR_ACTIVATIONS, Encoder
 from cloze.models.layers.embeddings import Embeddings
 from cloze.models.layers.encoder import AttentionSublayer, FeedForwardSublayer
 from cloze.models.layers.feed_forward import Activation
-from cloze.models.layers.heads import TransformedHead
 from cloze.models.layers.initialization import truncated_normal
 
 Sharing = Literal["all", "attention", "ffn", "none"]
 
 
-class Albert(Bidirectional, Portable):
+class Albert(Encoder):
     """The encoder. Layer i runs the `inner_groups` attention and feed-forward sublayers of its group, one after the other.
 
     What `sharing` names has one set of weights a group; the rest has its own in every layer. A sublayer's norm is shared
@@ -93,19 +91,6 @@ class Albert(Bidirectional, Portable):
             if (place + 1) % self.inner_groups == 0:
                 states.append(x)
         return HiddenStates(x, states if every_layer else [])
-
-    @property
-    def word_embedding(self) -> Tensor:
-        return self.embeddings.word.weight
-
-    def token_head(self) -> TransformedHead:
-        return TransformedHead(*self._head)
-
-    def pool(self, states: HiddenStates, batch: Batch) -> Tensor:
-        if self.pooler is None:
-            return super().pool(states, batch)
-        first = states.last[batch.inputs.layout.starts(states.last.device)]
-        return torch.tanh(self.pooler(first))
 
     def depth(self, parameter_name: str) -> int:
         """A shared sublayer lies as deep as the first layer that runs it."""

@@ -10,26 +10,17 @@ from torch import Tensor, nn
 
 from cloze.data.base import Vocabulary
 from cloze.models import conversion
-from cloze.models.base import Batch, Bidirectional, HiddenStates
+from cloze.models.base import Batch, HiddenStates
 from cloze.models.checks import above_zero, fitting, positive, rates
-from cloze.models.conversion import Portable, Rule, Weights
+from cloze.models.conversion import Rule, Weights
+from cloze.models.encoder import OUR_ACTIVATIONS, THEIR_ACTIVATIONS, Encoder
 from cloze.models.layers.embeddings import Embeddings
 from cloze.models.layers.encoder import EncoderLayer
 from cloze.models.layers.feed_forward import Activation
-from cloze.models.layers.heads import TransformedHead
 from cloze.models.layers.initialization import truncated_normal
 
-THEIR_ACTIVATIONS: dict[str, Activation] = {
-    "gelu": "gelu",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "relu": "relu",
-    "silu": "silu",
-}
-OUR_ACTIVATIONS = {"gelu": "gelu", "gelu_tanh": "gelu_new", "relu": "relu", "silu": "silu"}
 
-
-class Bert(Bidirectional, Portable):
+class Bert(Encoder):
     """The encoder: embeddings, post-norm layers, and a pooler on [CLS] where the objective asks for one."""
 
     model_type = "bert"
@@ -78,19 +69,6 @@ class Bert(Bidirectional, Portable):
             x = layer(x, batch.inputs.layout)
             states.append(x)
         return HiddenStates(x, states if every_layer else [])
-
-    @property
-    def word_embedding(self) -> Tensor:
-        return self.embeddings.word.weight
-
-    def token_head(self) -> TransformedHead:
-        return TransformedHead(*self._head)
-
-    def pool(self, states: HiddenStates, batch: Batch) -> Tensor:
-        if self.pooler is None:
-            return super().pool(states, batch)
-        first = states.last[batch.inputs.layout.starts(states.last.device)]
-        return torch.tanh(self.pooler(first))
 
     def depth(self, parameter_name: str) -> int:
         part, *rest = parameter_name.split(".")
