@@ -233,8 +233,8 @@ def families() -> dict[str, type[Portable]]:
     for module in pkgutil.iter_modules(models.__path__):
         loaded = importlib.import_module(f"{models.__name__}.{module.name}")
         for _, kind in inspect.getmembers(loaded, inspect.isclass):
-            whole = issubclass(kind, Portable) and issubclass(kind, Backbone) and not inspect.isabstract(kind)
-            if whole and kind.__module__ == loaded.__name__:
+            here = kind.__module__ == loaded.__name__ and not inspect.isabstract(kind)
+            if here and issubclass(kind, Portable) and issubclass(kind, Backbone):
                 found[kind.model_type] = kind
     return found
 
