@@ -88,13 +88,13 @@ def plan(prepared: Prepared) -> Table:
     hardware: Hardware = checked.nodes["hardware"].build()
     machine = hardware.resolve(top.batch_size)
     budget: Budget = checked.nodes["budget"].build()
-    examples, tokens = len(prepared.train), int(prepared.train.lengths.sum())
+    examples, tokens = len(prepared.train), prepared.train.total_tokens
     length = budget.plan(examples, tokens, top.batch_size)
     precision = torch.bfloat16 if machine.precision == "bf16-mixed" else None
     asked = hardware.threads if isinstance(hardware.threads, int) else chosen_outside()
     sample = _first_batch(prepared, min(machine.cut.micro_batch, MEASURED))
     cost = measure(prepared, sample, precision, asked)
-    cost = cost.times(machine.cut.micro_batch * tokens / examples / sum(sample.inputs.layout.lengths))
+    cost = cost.times(machine.cut.micro_batch * tokens / examples / sample.real_tokens)
     step_seconds = cost.seconds * machine.cut.parts_per_rank
     steps = length.steps or max(1, round((length.seconds or 0) / step_seconds))
     weights = [*prepared.model.parameters(), *prepared.objective.parameters()]
@@ -106,7 +106,7 @@ def plan(prepared: Prepared) -> Table:
         ("parameters", f"{count:,} ({sum(p.numel() for p in prepared.model.parameters()):,} in the model)"),
         ("vocabulary", f"{prepared.tokenizer.vocabulary.size:,} tokens"),
         ("training text", f"{len(prepared.train_text):,} documents, {len(prepared.train_text.tokens):,} tokens"),
-        ("examples", f"{examples:,} of {tokens / examples:.1f} tokens on average (at most {top.length})"),
+        ("examples", f"{examples:,} of {tokens / examples:.1f} tokens on average"),
         ("a step", f"{top.batch_size} examples in {parts} part(s) on {machine.world} {machine.accelerator} process(es)"),
         ("steps", f"{steps:,} ({steps * top.batch_size / examples:.2f} epochs)"),
         ("tokens in all", f"{round(steps * top.batch_size * tokens / examples):,}"),

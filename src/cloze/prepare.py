@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cloze.check import Checked
 from cloze.data import keyed
 from cloze.data.base import Corpus, TokenizedCorpus
+from cloze.data.examples import indexed
 from cloze.data.store import tokenized
 from cloze.data.tokenizers import Tokenizer, obtain
 from cloze.errors import Refusal
@@ -72,17 +73,18 @@ def prepare(checked: Checked, initial: Initial | None = None, say: Say = print) 
                 f"init={top.init}: its tokenizer has no {', '.join(missing)} token, which {checked.name} needs"
             )
     else:
-        settings = checked.nodes["tokenizer"].build()
-        tokenizer = obtain(settings, corpus, builder_class.special_tokens, builder_class.sentinels, cache, say)
+        wanted = checked.nodes["tokenizer"].build()
+        tokenizer = obtain(wanted, corpus, builder_class.special_tokens, builder_class.sentinels, cache, say)
     train_text = tokenized(corpus, "train", tokenizer, cache, say=say)
     validation_text = tokenized(corpus, "validation", tokenizer, cache, say=say)
     vocabulary = tokenizer.vocabulary
     builder: ExampleBuilder = Node("objective", builder_class, checked.builder_settings).build(
         vocabulary=vocabulary, length=top.length
     )
-    train = builder.build(train_text, keyed.key(top.seed, "examples"))
+    settings = checked.builder_settings
+    train = indexed(builder, train_text, keyed.key(top.seed, "examples"), settings, cache)
     # not the seed's business: every run of a study is judged on the same validation examples
-    validation = builder.judge().build(validation_text, keyed.key("validation examples"))
+    validation = indexed(builder.judge(), validation_text, keyed.key("validation examples"), settings, cache)
     for note in train.notes:
         say(note)
     torch.manual_seed(keyed.key(top.seed, "model") >> 1)
