@@ -170,29 +170,25 @@ def _zstandard(file: File) -> Any:
 
 def beginning(file: File, size: int = 1 << 16) -> bytes:
     """The first bytes, unpacked. Raises Refusal where the file is not what its name says."""
-    with open_file(file) as stream:
-        first = _read(file, stream, size)
+    with open_file(file) as stream, _damage_told(file):
+        first = stream.read(size)
     for magic, what in _MAGIC.items():
         if first.startswith(magic):
             raise Refusal(f"{file}, line 1, byte 0: this is {what}")
     return first
 
 
-def _read(file: File, stream: IO[bytes], size: int) -> bytes:
+@contextlib.contextmanager
+def _damage_told(file: File) -> Iterator[None]:
+    """What unpacking raises, as a Refusal that names the file."""
     try:
-        return stream.read(size)
-    except _UNPACKING_ERRORS as error:
-        raise _damaged(file, error) from error
+        yield
     except Exception as error:
-        if type(error).__name__ == "ZstdError":
-            raise _damaged(file, error) from error
-        raise
-
-
-def _damaged(file: File, error: Exception) -> Refusal:
-    if not file.packing:
-        return Refusal(f"{file} cannot be read: {error}")
-    return Refusal(f"{file} is not a whole {file.packing} file: {error}")
+        # by its name: the package of Zstandard need not be there
+        if not isinstance(error, _UNPACKING_ERRORS) and type(error).__name__ != "ZstdError":
+            raise
+        what = f"is not a whole {file.packing} file" if file.packing else "cannot be read"
+        raise Refusal(f"{file} {what}: {error}") from error
 
 
 # ------------------------------------------------------------------------------------------------------- lines
@@ -209,32 +205,25 @@ def lines(file: File, encoding: str, start: int = 0) -> Iterator[tuple[int, str 
     Offsets count unpacked bytes (those of its UTF-8 form where the encoding is a wide one). A line longer than `LONGEST` comes in
     pieces.
     """
-    with open_file(file) as stream:
-        try:
-            if is_wide(encoding):
-                yield from _wide_lines(stream, encoding)
+    with open_file(file) as stream, _damage_told(file):
+        if is_wide(encoding):
+            yield from _wide_lines(stream, encoding)
+            return
+        offset = start
+        if start:
+            stream.seek(start - 1)
+            offset = start - 1 + _skip_line(stream)
+        rest = b""
+        while True:
+            line = rest + stream.readline(LONGEST - len(rest))
+            if not line:
                 return
-            offset = start
-            if start:
-                stream.seek(start - 1)
-                offset = start - 1 + _skip_line(stream)
             rest = b""
-            while True:
-                line = rest + stream.readline(LONGEST - len(rest))
-                if not line:
-                    return
-                rest = b""
-                if len(line) >= LONGEST and not line.endswith(b"\n"):
-                    cut = line.rfind(b" ") + 1 or _character_end(line)
-                    line, rest = line[:cut], line[cut:]
-                yield offset, _decoded(line, encoding, offset)
-                offset += len(line)
-        except _UNPACKING_ERRORS as error:
-            raise _damaged(file, error) from error
-        except Exception as error:
-            if type(error).__name__ == "ZstdError":
-                raise _damaged(file, error) from error
-            raise
+            if len(line) >= LONGEST and not line.endswith(b"\n"):
+                cut = line.rfind(b" ") + 1 or _character_end(line)
+                line, rest = line[:cut], line[cut:]
+            yield offset, _decoded(line, encoding, offset)
+            offset += len(line)
 
 
 def _skip_line(stream: IO[bytes]) -> int:

@@ -432,7 +432,7 @@ class Sampled:
 
 
 def _learn(
-    words: Counter[str], settings: WordPiece | BPE, special: list[str], prefix: str, suffix: str
+    words: Counter[str], settings: _Merging, special: list[str], prefix: str, suffix: str
 ) -> tuple[dict[str, int], list[tuple[str, str]]]:
     """Vocabulary and merges. A word's inner characters carry the prefix, its last one the suffix."""
     characters: Counter[str] = Counter()
@@ -482,8 +482,8 @@ def _template(surfaces: dict[str, str], backend: tokenizers.Tokenizer, sentinels
     return backend.post_processor
 
 
-class WordPiece(Trained):
-    """BERT's: words and punctuation apart, greedy longest pieces, continuing pieces begin with ## (https://arxiv.org/abs/1810.04805)."""
+class _Merging(Trained):
+    """What WordPiece and BPE share: pieces are joined from the characters of words, pair by pair."""
 
     def __init__(
         self,
@@ -499,6 +499,10 @@ class WordPiece(Trained):
         _at_least("alphabet", alphabet, 1)
         self.min_frequency = min_frequency
         self.alphabet = alphabet
+
+
+class WordPiece(_Merging):
+    """BERT's: words and punctuation apart, greedy longest pieces, continuing pieces begin with ## (https://arxiv.org/abs/1810.04805)."""
 
     def train(self, texts: Sampled, special: list[str]) -> tokenizers.Tokenizer:
         import tokenizers
@@ -517,25 +521,10 @@ class WordPiece(Trained):
         return backend
 
 
-class BPE(Trained):
+class BPE(_Merging):
     """Byte pair encoding of characters within words, the last piece of a word marked </w> (https://arxiv.org/abs/1508.07909)."""
 
     surfaces = _ROBERTA
-
-    def __init__(
-        self,
-        vocabulary: int = 8000,
-        lowercase: bool = True,
-        max_word: int = 100,
-        min_frequency: int = 2,
-        alphabet: int = 1000,
-        sample: int = 300_000_000,
-    ) -> None:
-        super().__init__(vocabulary, lowercase, max_word, sample)
-        _at_least("min_frequency", min_frequency, 0)
-        _at_least("alphabet", alphabet, 1)
-        self.min_frequency = min_frequency
-        self.alphabet = alphabet
 
     def train(self, texts: Sampled, special: list[str]) -> tokenizers.Tokenizer:
         import tokenizers
