@@ -1,7 +1,7 @@
 """Short real runs of every family and objective: does the loss fall, and how far in a minute?
 
     python -m benchmarks.results                 # the table of docs/results.md
-    python -m benchmarks.results gutenberg       # only rows whose command holds this word
+    python -m benchmarks.results pydocs text     # only rows whose command holds one of these words
 
 Each row is the command itself, run in its own process with one thread; the figures are read from its metrics.jsonl and run.json.
 Rows that need ../shared/data (real public data, not part of the repository) are left out where it is missing.
@@ -68,7 +68,7 @@ def run(words: list[str]) -> str:
 
 def main() -> None:
     """Two runs at a time, rows in order."""
-    wanted = [words for words in commands() if all(word in " ".join(words) for word in sys.argv[1:])]
+    wanted = [words for words in commands() if any(word in " ".join(words) for word in sys.argv[1:] or [""])]
     columns = [
         "command",
         "unigram entropy",
