@@ -45,12 +45,16 @@ def attend(
             return flash_attention(queries, keys, values, layout, memory, scale, rate)
         if way == "padded":
             return padded_attention(queries, keys, values, layout, memory, bias, scale, rate)
-        gathered: Tensor = _grouped_attention(queries, keys, values, layout, memory, bias, scale, rate)
-        return gathered
+        if torch.compiler.is_compiling():
+            # it looks at every length: a compiler would make a program for each batch
+            from cloze import uncompiled
+
+            gathered: Tensor = uncompiled.grouped_attention(queries, keys, values, layout, memory, bias, scale, rate)
+            return gathered
+        return grouped_attention(queries, keys, values, layout, memory, bias, scale, rate)
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # it looks at every length: a compiler would make a program for each batch
-def _grouped_attention(
+def grouped_attention(
     queries: Tensor,
     keys: Tensor,
     values: Tensor,
@@ -60,6 +64,7 @@ def _grouped_attention(
     scale: float,
     rate: float,
 ) -> Tensor:
+    """`attend` for CPUs: sequences of similar length together, no padding beyond that."""
     call = Call(layout, memory, scale, rate, draw_seed() if rate else 0)
     gathered: Tensor = GroupedAttention.apply(queries, keys, values, bias, call)  # type: ignore[no-untyped-call]
     return gathered
