@@ -24,8 +24,8 @@ SHARED = Path("..") / "shared" / "data" / "lm"
 
 def commands() -> Iterator[list[str]]:
     """The words of every row."""
-    short = ["budget.steps=1500", "validation.every=500"]
-    for data in ("world", "pydocs"):
+    for data, steps in (("world", 1500), ("pydocs", 600)):
+        short = [f"budget.steps={steps}", f"validation.every={steps // 3}"]
         for model in ("bert", "roberta", "albert"):
             for objective in ("mlm", "mlm_nsp", "mlm_sop"):
                 yield [f"model={model}", f"objective={objective}", f"data={data}", *short]
@@ -34,7 +34,8 @@ def commands() -> Iterator[list[str]]:
     if (ROOT / SHARED).is_dir():
         for folder in ("enwiki", "gutenberg"):
             for sentence in ("model=bert objective=mlm", "model=gpt2 objective=clm"):
-                yield [*sentence.split(), "data=text", f"data.path={SHARED / folder}", *short]
+                words = [*sentence.split(), "data=text", f"data.path={SHARED / folder}", *short]
+                yield words + (["data.encoding=latin-1"] if folder == "gutenberg" else [])
 
 
 def run(words: list[str]) -> str:
@@ -74,7 +75,7 @@ def main() -> None:
         "unigram entropy",
         "entropy floor",
         "first training loss",
-        "validation loss at 500 → 1,000 → 1,500",
+        "validation loss after each third",
         "token accuracy",
         "pair accuracy",
         "time",
