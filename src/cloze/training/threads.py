@@ -64,6 +64,8 @@ def _measure(step: Callable[[], object], candidates: tuple[int, ...], limit: flo
                 times[threads].append(time.perf_counter() - start)
             medians = {threads: statistics.median(measured) for threads, measured in times.items()}
             rounds, clear = len(times[candidates[0]]), max(medians.values()) > 3 * min(medians.values())
+            if rounds >= 10 and max(medians.values()) > 1.2 * min(medians.values()):
+                return medians  # no more seconds will change that
             if time.monotonic() - began > (limit if rounds >= 3 or clear else 3 * limit):
                 return medians
     finally:
