@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
@@ -49,3 +51,35 @@ def test_what_the_user_has_set_stays() -> None:
 def test_nothing_heavy_is_imported() -> None:
     program = "import sys; from cloze.environment import prepare; prepare(); print('torch' in sys.modules, 'numpy' in sys.modules)"
     assert output(program) == "False False"
+
+
+LAUNCHED = """
+import os, subprocess, sys, time
+if len(sys.argv) > 1:
+    from cloze.environment import prepare
+    prepare()
+    print("ready", flush=True)
+    time.sleep(60)
+else:
+    os.environ |= {"CLOZE_RUN_PROCESS": str(os.getpid()), "LOCAL_RANK": "1"}
+    rank = subprocess.Popen([sys.executable, __file__, "rank"], stdout=subprocess.PIPE, text=True)
+    rank.stdout.readline()
+    print(rank.pid, flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent has ended")
+def test_a_launched_rank_ends_when_rank_0_is_killed(tmp_path: Path) -> None:
+    program = tmp_path / "launched.py"
+    program.write_text(LAUNCHED, encoding="utf-8")
+    rank_0 = subprocess.Popen([sys.executable, str(program)], stdout=subprocess.PIPE, text=True)
+    assert rank_0.stdout is not None
+    rank = int(rank_0.stdout.readline())
+    assert Path(f"/proc/{rank}").exists()
+    rank_0.kill()
+    rank_0.wait()
+    end = time.monotonic() + 10
+    while Path(f"/proc/{rank}").exists() and "Z" not in Path(f"/proc/{rank}/stat").read_text().split(")")[1][:3]:
+        assert time.monotonic() < end, "an orphan"
+        time.sleep(0.05)

@@ -22,6 +22,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal
 
+from cloze.environment import PROCESS_VARIABLE
 from cloze.errors import Refusal, RunFailure
 
 FORMAT = 1  # of run.json and metrics.jsonl
@@ -159,6 +160,7 @@ class RunFolder:
         self._lock = file
         _held.add(self.path)
         os.environ[FOLDER_VARIABLE], os.environ[RESUME_VARIABLE] = str(self.path), "1" if self.resumed else "0"
+        os.environ[PROCESS_VARIABLE] = str(os.getpid())
 
     def unlock(self) -> None:
         """Gives the folder back."""
@@ -168,6 +170,7 @@ class RunFolder:
             _held.discard(self.path)
             os.environ.pop(FOLDER_VARIABLE, None)
             os.environ.pop(RESUME_VARIABLE, None)
+            os.environ.pop(PROCESS_VARIABLE, None)
 
     # --- what lies in it -------------------------------------------------------------------------------------------------
 
