@@ -76,6 +76,9 @@ class Knowing(Bidirectional):
             )
         return HiddenStates(last)
 
+    def depth(self, parameter_name: str) -> int:
+        return 0
+
     def pool(self, states: HiddenStates, batch: Batch) -> Tensor:
         return states.last[batch.inputs.layout.starts()]
 

@@ -143,9 +143,9 @@ class Backbone(nn.Module, ABC):
         """(sequences, width): the family's own habit, BERT's is tanh of a dense layer on [CLS]. Needs `pooler=True`."""
         raise NotImplementedError(f"{type(self).__name__} has no pooled vector")
 
+    @abstractmethod
     def depth(self, parameter_name: str) -> int:
         """How deep a parameter lies: 0 for embeddings, 1 for the first layer, …: what layer-wise rates go by."""
-        raise NotImplementedError
 
 
 class Bidirectional(Backbone):
