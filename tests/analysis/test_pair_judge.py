@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from tests.training import jobs
 
 
 def test_the_regression_is_scikit_learns() -> None:
-    linear_model = pytest.importorskip("sklearn.linear_model")
+    linear_model = import_module("sklearn.linear_model")
     generator = np.random.default_rng(0)
     for width, count in ((1, 50), (20, 300), (40, 30)):
         x = generator.normal(size=(count, width))

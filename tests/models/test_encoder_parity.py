@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from cloze.models.bert import Bert
 from cloze.models.roberta import Roberta
 from tests.models.parity import Padded, padded, scramble
 
-transformers = pytest.importorskip("transformers")
+transformers = import_module("transformers")
 
 Family = type[Bert] | type[Albert]
 LENGTHS = [7, 30, 12, 12, 1]

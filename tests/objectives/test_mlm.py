@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -183,7 +184,7 @@ def test_the_pair_head_begins_as_the_model_does(deviation: float) -> None:
 
 
 def test_the_loss_is_transformers_loss() -> None:
-    transformers = pytest.importorskip("transformers")
+    transformers = import_module("transformers")
     corpus = random_corpus(3000, size=99)
     builder = MaskedExamples(vocabulary(99), 48, format="segment_pair", pair="nsp")
     examples = builder.build(corpus, 0)
