@@ -13,7 +13,7 @@ from cloze.compose import GROUPS, choices, compose, conf_directory, grid
 from cloze.schema import locate, parameters
 
 ROOT = Path(__file__).resolve().parents[1]
-RUNTIME = {"model": ("vocabulary", "length", "pooler"), "objective": ("model", "vocabulary", "length")}
+RUNTIME = {"model": ("vocabulary", "length", "pooler", "generator"), "objective": ("model", "vocabulary", "length")}
 FILES = [(group, choice) for group in GROUPS for choice in choices(group)]
 
 

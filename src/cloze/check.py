@@ -18,7 +18,7 @@ from cloze.objectives.base import Objective
 from cloze.schema import Node, faults, fits, locate
 
 RUNTIME = {
-    "model": ("vocabulary", "length", "pooler"),
+    "model": ("vocabulary", "length", "pooler", "generator"),
     "objective": ("model", "vocabulary", "length"),
 }
 SINGLE = ("data", "tokenizer", "model", "optimizer", "schedule", "budget", "hardware", "checkpoint", "tracking")
@@ -203,7 +203,10 @@ def _trial_build(checked: Checked) -> list[str]:
     sentinels = tuple(range(900, 900 - checked.objective.Examples.sentinels, -1))
     vocabulary = Vocabulary(1000, special, sentinels)
     model: Backbone | None = None
-    pooled = checked.objective.pools(checked.settings["objective"])
+    parts = {
+        "pooler": checked.objective.pools(checked.settings["objective"]),
+        "generator": checked.objective.generates(checked.settings["objective"]),
+    }
     for group in SINGLE:
         if group in ("model", "data"):  # the model waits for a vocabulary, the corpus looks at files
             continue
@@ -215,7 +218,7 @@ def _trial_build(checked: Checked) -> list[str]:
             found.append(str(fault))
     with torch.device("meta"):
         try:
-            model = checked.nodes["model"].build(vocabulary=vocabulary.size, length=checked.top.length, pooler=pooled)
+            model = checked.nodes["model"].build(vocabulary=vocabulary.size, length=checked.top.length, **parts)
         except Refusal as fault:
             found.append(str(fault))
         except (ArithmeticError, RuntimeError, ValueError) as fault:  # what torch says of shapes that cannot be

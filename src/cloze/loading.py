@@ -32,7 +32,7 @@ from cloze.schema import Node, faults, locate
 if TYPE_CHECKING:
     from cloze.data.tokenizers import Tokenizer
 
-RUNTIME = ("vocabulary", "length", "pooler")
+RUNTIME = ("vocabulary", "length", "pooler", "generator")
 TOKENIZER_CONFIG = "tokenizer_config.json"
 
 
@@ -314,8 +314,9 @@ def _defaults(family: type) -> dict[str, Any]:
 
 
 def _built(family: type[Backbone], settings: dict[str, Any], initial: Initial) -> Backbone:
-    pooler = any(name.startswith("model.pooler.") for name in initial.weights)
-    runtime = {"vocabulary": initial.tokenizer.vocabulary.size, "length": initial.length, "pooler": pooler}
+    runtime = {"vocabulary": initial.tokenizer.vocabulary.size, "length": initial.length} | {
+        part: any(name.startswith(f"model.{part}.") for name in initial.weights) for part in ("pooler", "generator")
+    }
     return cast(Backbone, Node("model", family, settings).build(**runtime))
 
 

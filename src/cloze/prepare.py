@@ -92,7 +92,9 @@ def prepare(checked: Checked, initial: Initial | None = None, say: Say = print) 
         vocabulary=vocabulary.size,
         length=top.length,
         pooler=checked.objective.pools(checked.settings["objective"]),
+        generator=checked.objective.generates(checked.settings["objective"]),
     )
+    model.spell([tokenizer.token(number) for number in range(vocabulary.size)])
     torch.manual_seed(keyed.key(top.seed, "objective") >> 1)  # so that two objectives start from the same model
     objective: Objective[Any, Any] = checked.objective(model, vocabulary, **checked.objective_settings)
     digest = None

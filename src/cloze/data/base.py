@@ -30,11 +30,13 @@ class Text(Record):
     `sentences` are in reading order, without outer white space, save that the last sentence of a paragraph ends in a newline
     (the document's last one does not). Joined by a space (nothing after a newline) they give the document's text.
     `topic` groups documents that are about the same thing ("" = not known): what `negatives=same_topic` draws from.
+    `language` is a name or code ("en"), "" where the corpus has one language only.
     """
 
     sentences: tuple[str, ...]
     topic: str = ""
     where: str = ""  # file and line, for messages
+    language: str = ""
 
     @property
     def text(self) -> str:
@@ -44,6 +46,14 @@ class Text(Record):
                 parts.append(" ")
             parts.append(sentence)
         return "".join(parts)
+
+
+@dataclass(frozen=True)
+class Parallel(Text):
+    """A document and its translation, sentence by sentence. To those who want plain text it is two documents, one after the other."""
+
+    translation: tuple[str, ...] = ()  # as many as `sentences`
+    translation_language: str = ""
 
 
 class Corpus(ABC):
@@ -115,6 +125,8 @@ class TokenizedCorpus:
     sentences    (S+1,) int64: sentence s is tokens[sentences[s]:sentences[s+1]]; never empty
     documents    (D+1,) int64: document d is the sentences documents[d]..documents[d+1]-1; never empty
     topics       (D,)   int32: number of the document's topic, -1 where not known
+    languages    (D,)   int32 or None: number of the document's language in `language_names`; None where there is one only
+    translations (S,)   int64 or None: the sentence that translates each sentence, -1 where none does; None where none has one
     """
 
     tokens: NDArray[Any]
@@ -127,6 +139,9 @@ class TokenizedCorpus:
     words: int = 0  # white-space separated
     fingerprint: str = ""
     folder: Path | None = None
+    languages: NDArray[np.int32] | None = None
+    translations: NDArray[np.int64] | None = None
+    language_names: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -165,12 +180,16 @@ class Packed:
 
     tokens (N,) int64; lengths (B,) int64 with sum N; segments (N,) int64 or None (all 0);
     positions (N,) int64 or None (0, 1, 2, … in every sequence).
+    languages, order, queries: as `cloze.models.base.Sequences` has them.
     """
 
     tokens: NDArray[np.int64]
     lengths: NDArray[np.int64]
     segments: NDArray[np.int64] | None = None
     positions: NDArray[np.int64] | None = None
+    languages: NDArray[np.int64] | None = None
+    order: NDArray[np.int64] | None = None
+    queries: NDArray[np.int64] | None = None
 
 
 @dataclass
@@ -189,3 +208,6 @@ class Sample:
     causal: bool = False  # a token of `inputs` sees only what stands before it
     prefix: NDArray[np.int64] | None = None  # (B,) tokens at the start of each sequence that all may see (prefix LM)
     extra: dict[str, Any] = field(default_factory=dict)  # what the lens shows: never read by a model
+    streams: dict[str, Sample] = field(
+        default_factory=dict
+    )  # of several objectives together; `inputs` is then the first one's

@@ -45,6 +45,7 @@ def batch_of(
         counts=sample.counts,
         step_counts=sample.counts if step_counts is None else step_counts,
         decoder=None if sample.decoder is None else _sequences(sample.decoder, "causal", None),
+        streams={name: batch_of(each, step_counts, indices, step, parts) for name, each in sample.streams.items()},
         indices=tuple(int(index) for index in indices),
         step=step,
         parts=parts,
@@ -82,6 +83,9 @@ def _sequences(packed: Packed, pattern: Pattern, prefix: list[int] | None) -> Se
         layout=Layout(lengths.tolist(), pattern, prefix),
         positions=tensor_of(positions),
         segments=None if packed.segments is None else tensor_of(packed.segments),
+        languages=None if packed.languages is None else tensor_of(packed.languages),
+        order=None if packed.order is None else tensor_of(packed.order),
+        queries=None if packed.queries is None else tensor_of(packed.queries),
     )
 
 

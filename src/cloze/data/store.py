@@ -85,7 +85,7 @@ def opened(folder: Path) -> TokenizedCorpus:
 
 
 def _open(folder: Path, facts: dict[str, Any]) -> TokenizedCorpus:
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name in ("tokens", "word_starts", "sentences", "documents", "topics"):
         arrays[name] = np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r"))  # as plain arrays: views are cheaper
     return TokenizedCorpus(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 import torch
@@ -19,20 +20,36 @@ class Sequences:
     """One packed set of sequences: flat tensors of real tokens and the layout that says where each sequence lies.
 
     tokens (N,) int64; segments (N,) int64 or None; positions (N,) int64 within its own sequence.
+    languages (N,) int64 or None: the number of each token's language.
+    order (N,) int64 or None: a factorisation order, for models with two streams. A token of rank r is predicted from those of
+    lower rank; rank -1 is given: all may see it, and it sees the other given ones.
+    queries (M,) int64 or None: the rows that such a model predicts, in rising order.
     """
 
     tokens: Tensor
     layout: Layout
     positions: Tensor
     segments: Tensor | None = None
+    languages: Tensor | None = None
+    order: Tensor | None = None
+    queries: Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Sequences:
+        def moved(tensor: Tensor | None) -> Any:
+            return None if tensor is None else tensor.to(device, non_blocking=non_blocking)
+
         return Sequences(
-            self.tokens.to(device, non_blocking=non_blocking),
+            moved(self.tokens),
             self.layout.to(device),
-            self.positions.to(device, non_blocking=non_blocking),
-            None if self.segments is None else self.segments.to(device, non_blocking=non_blocking),
+            moved(self.positions),
+            moved(self.segments),
+            moved(self.languages),
+            moved(self.order),
+            moved(self.queries),
         )
+
+
+Memory = dict[str, Tensor]  # what a model carries to the next batch, (sequences, …) each: row b belongs to sequence b
 
 
 @dataclass
@@ -41,6 +58,10 @@ class Batch:
 
     `counts` are this micro-batch's targets for each loss term, `step_counts` those of the whole step over all ranks and parts.
     `indices` (B,) are the examples' numbers, for messages.
+
+    Text that goes on from batch to batch: `continues` says that sequence b begins where sequence b of the previous batch ended, and
+    `memory` is what the model gave back then (None at the beginning, and for models that carry nothing).
+    `streams` are the batches of several objectives that train together, by name; `inputs` is then the first one's.
     """
 
     inputs: Sequences
@@ -52,6 +73,9 @@ class Batch:
     step: int = 0
     parts: int = 1  # into how many micro-batches, over ranks and accumulation, this step is cut
     extra: dict[str, Any] = field(default_factory=dict)
+    continues: bool = False
+    memory: Memory | None = None
+    streams: dict[str, Batch] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -61,20 +85,18 @@ class Batch:
     @property
     def real_tokens(self) -> int:
         """Tokens read, encoder and decoder together, without any padding."""
+        if self.streams:
+            return sum(batch.real_tokens for batch in self.streams.values())
         return sum(self.inputs.layout.lengths) + (sum(self.decoder.layout.lengths) if self.decoder else 0)
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """The same batch on another device (Lightning calls this)."""
-        return Batch(
-            self.inputs.to(device, non_blocking),
-            {name: value.to(device, non_blocking=non_blocking) for name, value in self.targets.items()},
-            self.counts,
-            self.step_counts,
-            self.decoder.to(device, non_blocking) if self.decoder else None,
-            self.indices,
-            self.step,
-            self.parts,
-            self.extra,
+        return replace(
+            self,
+            inputs=self.inputs.to(device, non_blocking),
+            targets={name: value.to(device, non_blocking=non_blocking) for name, value in self.targets.items()},
+            decoder=self.decoder.to(device, non_blocking) if self.decoder else None,
+            streams={name: batch.to(device, non_blocking) for name, batch in self.streams.items()},
         )
 
 
@@ -84,16 +106,18 @@ class HiddenStates:
 
     last    (tokens, width), in the order of the batch's flat tokens (of the decoder's, where there is one)
     layers  every layer, when asked for: the embedding's output first
-    losses  what the model itself must add, e.g. expert balance
-    memory  state carried to the next batch
+    losses  what the model itself must add, a mean with its weight in it, e.g. expert balance
+    memory  state carried to the next batch, detached
     encoder (tokens, width) of the encoder, where there is a decoder too
+    queries (M, width) of the second stream, for the rows `inputs.queries`, where there is one
     """
 
     last: Tensor
     layers: list[Tensor] = field(default_factory=list)
     losses: dict[str, Tensor] = field(default_factory=dict)
-    memory: Any | None = None
+    memory: Memory | None = None
     encoder: Tensor | None = None
+    queries: Tensor | None = None
 
 
 class TokenHead(nn.Module):
@@ -116,9 +140,15 @@ class TokenHead(nn.Module):
         """(M, width) hidden states and (V, E) word embedding -> (M, V) logits."""
         return F.linear(self.features(hidden), embedding, self.bias)
 
+    def cross_entropy(self, hidden: Tensor, embedding: Tensor, targets: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Sum of the cross-entropies in nats and (M,) whether each target is the first choice, where the head has a way of its own
+        that never makes all logits (adaptive softmax); None: the usual way."""
+        return None
+
 
 class Backbone(nn.Module, ABC):
-    """A family. Settings are the `__init__` parameters after `vocabulary` (its size), `length` and `pooler`."""
+    """A family. Settings are the `__init__` parameters after those that the program hands over by name: `vocabulary` (its size),
+    `length`, `pooler` and, where a family has one, `generator` (whether it is built)."""
 
     reads: ClassVar[type[Record]] = Text
     role: ClassVar[str]  # the role in words, for refusals: "sees both sides of every token"
@@ -138,6 +168,10 @@ class Backbone(nn.Module, ABC):
     @abstractmethod
     def token_head(self) -> TokenHead:
         """A fresh head of the family's kind, for the objective to own. Initialised as the family does it."""
+
+    def spell(self, words: Sequence[str]) -> None:
+        """Told once, before training, how each token of the vocabulary is written: for families that read characters. What they make
+        of it lies in a buffer, so that a saved model knows it."""
 
     def pool(self, states: HiddenStates, batch: Batch) -> Tensor:
         """(sequences, width): the family's own habit, BERT's is tanh of a dense layer on [CLS]. Needs `pooler=True`."""
@@ -164,3 +198,39 @@ class EncoderDecoder(Backbone):
     """Reads one text and writes another."""
 
     role = "reads one text and writes another"
+
+
+class Prefixed(Backbone):
+    """Can see the beginning of a text whole and the rest from left to right: the batch's layout says how far the beginning goes."""
+
+    role = "can see a text's beginning whole and the rest from left to right"
+
+
+class Steerable(Bidirectional, Causal, Prefixed):
+    """Sees what the batch's layout says: both sides, one side, or a prefix whole."""
+
+    role = "sees what each batch says: both sides of a token, one side, or a prefix whole"
+
+
+class TwoStreams(Bidirectional):
+    """Beside the states that know their own token has a second stream that does not, so that tokens can be predicted in any order.
+
+    With `inputs.order` and `inputs.queries` it gives `HiddenStates.queries`; without them it sees both sides, or, where the layout is
+    causal, what stands before a token.
+    """
+
+    role = "predicts tokens in any order"
+
+
+class TwoDirections(Backbone):
+    """Reads a text from left to right and from right to left, apart: `HiddenStates.last` is (tokens, 2 * half), the forward state, which
+    has seen the token and what stands before it, and the backward one, which has seen it and what stands behind it."""
+
+    role = "reads in both directions apart"
+
+
+class Discriminator(Bidirectional):
+    """An encoder with a smaller one, the generator, that makes the replacements it is to find."""
+
+    role = "has a generator that proposes replacements"
+    generator: Bidirectional | None

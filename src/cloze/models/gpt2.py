@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from cloze.data.base import Vocabulary
 from cloze.models import conversion
-from cloze.models.base import Batch, Causal, HiddenStates
+from cloze.models.base import Batch, Causal, HiddenStates, Prefixed
 from cloze.models.checks import above_zero, fitting, positive, rates
 from cloze.models.conversion import Portable, Rule, Weights
 from cloze.models.layers.attention import SelfAttention
@@ -45,7 +45,7 @@ class DecoderLayer(nn.Module):
         return x + drop(self.feed_forward(self.feed_forward_norm(x)), self.dropout, self.training)
 
 
-class GPT2(Causal, Portable):
+class GPT2(Causal, Prefixed, Portable):
     """Pre-norm decoder with learned positions, a final norm and a tied head.
 
     Initialisation is the paper's: normal with `initializer_range`, the projections that write into the residual stream

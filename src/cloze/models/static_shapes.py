@@ -27,5 +27,12 @@ def pad(sequences: Sequences, length: int) -> tuple[Sequences, Tensor]:
     def spread(values: Tensor) -> Tensor:
         return values.new_zeros(len(old.lengths) * length).index_copy_(0, places, values)
 
-    segments = None if sequences.segments is None else spread(sequences.segments)
-    return Sequences(spread(sequences.tokens), layout, spread(sequences.positions), segments), places
+    return Sequences(
+        spread(sequences.tokens),
+        layout,
+        spread(sequences.positions),
+        None if sequences.segments is None else spread(sequences.segments),
+        None if sequences.languages is None else spread(sequences.languages),
+        None if sequences.order is None else spread(sequences.order),
+        None if sequences.queries is None else places[sequences.queries],
+    ), places

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from cloze.data import keyed
 from cloze.data.base import Record, Sample, Text, TokenizedCorpus, Vocabulary
-from cloze.models.base import Backbone, Batch
+from cloze.models.base import Backbone, Batch, HiddenStates, Memory
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
@@ -85,10 +85,15 @@ class Tally:
 
 
 class ExampleBuilder(ABC):
-    """The data half of an objective. Its settings are its `__init__` parameters after `vocabulary` and `length`."""
+    """The data half of an objective. Its settings are its `__init__` parameters after `vocabulary` and `length`.
+
+    `continuous`: text goes on from batch to batch. The examples then lie in reading order, all of the same length, and are dealt to the
+    batch's sequences in lanes: lane b of the next step begins where lane b of this one ended.
+    """
 
     special_tokens: ClassVar[tuple[str, ...]] = ()  # roles of the special tokens that the tokenizer must have
     sentinels: ClassVar[int] = 0  # how many <extra_id_…> tokens
+    continuous: bool = False
     reads: ClassVar[type[Record]] = Text
 
     vocabulary: Vocabulary
@@ -145,6 +150,15 @@ class StepOutput:
 
     terms: dict[str, Term]
     predictions: dict[str, Tensor] = field(default_factory=dict)
+    memory: Memory | None = None  # what the model carries to the next batch
+
+    @classmethod
+    def of(
+        cls, states: HiddenStates, terms: dict[str, Term], predictions: dict[str, Tensor] | None = None
+    ) -> StepOutput:
+        """The objective's terms with what the model itself adds: its own losses (each a mean over this micro-batch), its memory."""
+        own = {name: Term(loss, 1) for name, loss in states.losses.items()}
+        return cls(terms | own, predictions or {}, states.memory)
 
 
 class Objective(nn.Module, ABC, Generic[M, R]):
@@ -169,6 +183,11 @@ class Objective(nn.Module, ABC, Generic[M, R]):
     @classmethod
     def pools(cls, settings: dict[str, Any]) -> bool:
         """Whether a run with these settings reads the model's pooled vector (else the model is built without a pooler)."""
+        return False
+
+    @classmethod
+    def generates(cls, settings: dict[str, Any]) -> bool:
+        """Whether a run with these settings needs the model's generator (else a model that may have one is built without it)."""
         return False
 
     @abstractmethod

@@ -31,6 +31,9 @@ def token_cross_entropy(
     hidden (M, width), embedding (V, E), targets (M,) int64 -> scalar, (M,) bool. `rows` is how many rows go through
     the head at a time; 0 chooses: all at once where the logits are few, else as many as `PIECE` holds.
     """
+    own = head.cross_entropy(hidden, embedding, targets)
+    if own is not None:
+        return own
     rows = rows or max(1, PIECE * (1 if hidden.device.type == "cpu" else 16) // embedding.shape[0])
     if hidden.device.type == "cpu" and torch.is_grad_enabled() and type(head).forward is TokenHead.forward:
         features = head.features(hidden)

@@ -32,7 +32,7 @@ class EveryToken(Objective[M, R]):
         targets = batch.targets["tokens"]
         states = model(batch)
         total, right = token_cross_entropy(self.head, states.last, model.word_embedding, targets, self.head_rows)
-        return StepOutput({self.term: Term(total, len(targets))}, {"right": right})
+        return StepOutput.of(states, {self.term: Term(total, len(targets))}, {"right": right})
 
     def metrics(self) -> dict[str, Metric]:
         from torchmetrics import MeanMetric

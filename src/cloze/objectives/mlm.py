@@ -366,7 +366,7 @@ class MaskedLM(Objective[Bidirectional, Text]):
         targets = batch.targets["tokens"]
         hidden = states.last.index_select(0, batch.targets["at"])
         total, right = token_cross_entropy(self.head, hidden, model.word_embedding, targets)
-        output = StepOutput({"mlm": Term(total, len(targets))}, {"right": right})
+        output = StepOutput.of(states, {"mlm": Term(total, len(targets))}, {"right": right})
         if self.pair_head is not None:
             labels = batch.targets["pair"]
             logits = self.pair_head(model.pool(states, batch)).float()

@@ -269,7 +269,8 @@ def _exact(total: Tensor) -> float | Tensor:
 
 def _loss(output: StepOutput, batch: Batch) -> Tensor:
     parts = [
-        term.total * (term.weight * batch.parts / max(batch.step_counts[name], 1))
+        # a loss of the model's own is no sum over targets: each part of the step has one
+        term.total * (term.weight * batch.parts / max(batch.step_counts.get(name, batch.parts), 1))
         for name, term in output.terms.items()
     ]
     loss = parts[0]
