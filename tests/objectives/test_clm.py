@@ -60,6 +60,24 @@ def test_every_token_is_a_target_once(documents: Any, length: int) -> None:
             assert END not in row[1:]  # no window reaches into the next document
 
 
+@pytest.mark.parametrize("length", [7, 128])
+def test_continued_windows_are_whole_and_lie_in_reading_order(length: int) -> None:
+    corpus = random_corpus(200_000 if length == 128 else 5_000)
+    builder = CausalExamples(VOCABULARY, length, "continued")
+    assert builder.continuous and builder.judge().continuous and not CausalExamples(VOCABULARY, length).continuous
+    examples = builder.build(corpus, 0)
+    sample = builder.sample(examples, np.arange(len(examples)), builder.keys(0, 0, np.arange(len(examples))))
+    stream = stream_of(corpus)
+    read = (len(stream) - 1) // length * length
+    assert set(examples.lengths.tolist()) == {length} and len(examples) == read // length
+    assert sample.inputs.tokens.tolist() == stream[:read] and sample.targets["tokens"].tolist() == stream[1 : read + 1]
+
+
+def test_a_corpus_shorter_than_a_window_cannot_be_continued() -> None:
+    with pytest.raises(Refusal, match="length=64 is more than the 6 tokens"):
+        CausalExamples(VOCABULARY, 64, "continued").build(TokenizedCorpus.of([[[1, 2, 3, 4, 5]]]), 0)
+
+
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(st.lists(st.integers(1, 4), min_size=1, max_size=4), min_size=1, max_size=6),

@@ -16,7 +16,7 @@ from cloze.models.base import Causal
 from cloze.objectives.base import ExampleBuilder, Examples, Tally
 from cloze.objectives.corruption import beginnings, by_sequence, ranges
 from cloze.objectives.every_token import EveryToken
-from cloze.objectives.windows import windows
+from cloze.objectives.windows import whole, windows
 
 
 class CausalExamples(ExampleBuilder):
@@ -27,6 +27,9 @@ class CausalExamples(ExampleBuilder):
 
     `documents=packed`: one document after the other in full windows, the end-of-text token between them (GPT-2).
     `documents=apart`: a window never holds two documents, and a document's windows begin at its start.
+    `documents=continued`: as packed, for models that remember what they have read: the windows are read in the stream's order, each
+    batch's sequences going on where those of the batch before ended, so all are of one length and what is left of the stream at its
+    end (less than a window) is never read.
 
     The table's columns: start and end in the stream (end-of-text, document, end-of-text, document, …, end-of-text), and
     the last document that begins at or before each of them.
@@ -34,17 +37,22 @@ class CausalExamples(ExampleBuilder):
 
     special_tokens: ClassVar[tuple[str, ...]] = ("eos",)
 
-    def __init__(self, vocabulary: Vocabulary, length: int, documents: Literal["packed", "apart"] = "packed") -> None:
+    def __init__(
+        self, vocabulary: Vocabulary, length: int, documents: Literal["packed", "apart", "continued"] = "packed"
+    ) -> None:
         if length < 1:
             raise Refusal(f"length={length} must be at least 1 token for objective=clm.")
         self.vocabulary, self.length, self.documents = vocabulary, length, documents
+        self.continuous = documents == "continued"
 
     def build(self, corpus: TokenizedCorpus, seed: int) -> Examples:
         # where in the stream the end-of-text token before each document stands, and the closing one
         ends = corpus.sentences[corpus.documents] + np.arange(len(corpus.documents))
-        cut = windows(ends[[0, -1]] if self.documents == "packed" else ends, self.length)
+        cut = windows(ends if self.documents == "apart" else ends[[0, -1]], self.length)
         if not len(cut):
             raise Refusal("the corpus has no tokens: objective=clm needs at least one document.")
+        if self.continuous:
+            cut = whole(cut, self.length)
         table = np.concatenate([cut, np.searchsorted(ends, cut, side="right") - 1], axis=1)
         return Examples(corpus, table, cut[:, 1] - cut[:, 0])
 
