@@ -64,7 +64,7 @@ def corpus(documents: int, seed: int) -> TokenizedCorpus:
 
 def parts(
     *,
-    objective: str = "mlm",
+    objective: Any = "mlm",  # a name, or a built one
     workers: int = 0,
     micro: int | None = None,
     steps: int = 12,
@@ -91,7 +91,8 @@ def parts(
         SIZE, 32, pooler=pair != "none", layers=1, width=16, heads=2, inner=32, positions=32,
         dropout=dropout, attention_dropout=dropout,
     )  # fmt: skip
-    learner = MaskedLM(model, VOCABULARY, pair=pair)
+    learner = MaskedLM(model, VOCABULARY, pair=pair) if isinstance(objective, str) else objective
+    objective = objective if isinstance(objective, str) else type(objective).__name__
     tokenizer = Speller()
     made: dict[str, Any] = {
         "name": f"bert-{objective}-numbers", "model": model, "objective": learner, "builder": builder,

@@ -3,6 +3,9 @@
 Everything is a function of the micro-batch's number. Example i of epoch e is corrupted with a key of (seed, e, i) alone; the order
 of epoch e is a permutation of (seed, e); step k has the batch k of it, over all ranks and parts. So the batches are the same for any
 number of ranks, parts and workers, and the only state to restore is one integer.
+
+Where text goes on from batch to batch (`ExampleBuilder.continuous`) there is no permutation: the text is cut into as many lanes as a
+batch has sequences, and step k has the k-th window of every lane.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ def batch_of(
     indices: Sequence[int] = (),
     step: int = 0,
     parts: int = 1,
+    continues: bool = False,
 ) -> Batch:
     """A sample's arrays as the tensors that a model reads.
 
@@ -50,6 +54,7 @@ def batch_of(
         step=step,
         parts=parts,
         extra=sample.extra,
+        continues=continues,
     )
 
 
@@ -65,11 +70,15 @@ class _Parcel:
 
 
 def _delivered(
-    sample: Sample, step_counts: dict[str, int] | None, indices: NDArray[np.int64], step: int, parts: int
+    sample: Sample,
+    step_counts: dict[str, int] | None,
+    indices: NDArray[np.int64],
+    step: int,
+    parts: int,
+    continues: bool,
 ) -> Batch:
-    if get_worker_info() is None:
-        return batch_of(sample, step_counts, indices.tolist(), step, parts)
-    return cast(Batch, _Parcel(sample, step_counts, indices.tolist(), step, parts))
+    contents = sample, step_counts, indices.tolist(), step, parts, continues
+    return batch_of(*contents) if get_worker_info() is None else cast(Batch, _Parcel(*contents))
 
 
 def _sequences(packed: Packed, pattern: Pattern, prefix: list[int] | None) -> Sequences:
@@ -102,6 +111,8 @@ class TrainingBatches(Dataset[Batch]):
 
     The step's batch of `batch_size` examples is sorted by length, longest first, and dealt in turn to `world * parts_per_rank` parts,
     so that parts have nearly the same number of tokens and each is sorted. An epoch's last, incomplete batch is left out.
+
+    Continuous text is not sorted: lane b stays sequence b of the step, and part p has the lanes p, p + parts, … in every step.
     Raises Refusal where there are fewer examples than a batch holds, or fewer in a batch than there are parts.
     """
 
@@ -145,8 +156,10 @@ class TrainingBatches(Dataset[Batch]):
         return step // self.steps_per_epoch
 
     def indices(self, step: int) -> NDArray[np.int64]:
-        """(batch_size,): the examples of a step, over all ranks and parts, longest first."""
+        """(batch_size,): the examples of a step, over all ranks and parts, longest first; of continuous text, lane by lane."""
         epoch, place = divmod(step, self.steps_per_epoch)
+        if self.builder.continuous:
+            return np.arange(self.batch_size) * self.steps_per_epoch + place
         if self._order is None or self._order[0] != epoch:
             self._order = epoch, keyed.permutation(keyed.key(self.seed, "order", epoch), len(self.examples))
         chosen = self._order[1][place * self.batch_size : (place + 1) * self.batch_size]
@@ -164,7 +177,8 @@ class TrainingBatches(Dataset[Batch]):
                 keys = self.builder.keys(self.seed, epoch, whole)
                 self._counts = step, self.builder.counts(self.examples, whole, keys)
             counts = self._counts[1]
-        return _delivered(sample, counts, mine, step, self.parts)
+        continues = self.builder.continuous and step % self.steps_per_epoch > 0
+        return _delivered(sample, counts, mine, step, self.parts, continues)
 
 
 class ValidationBatches(Dataset[Batch]):
@@ -172,6 +186,9 @@ class ValidationBatches(Dataset[Batch]):
 
     Examples lie in batches of similar length, longest first; rank r has the batches r, r + world, … With `limit` only so many
     examples are scored, the same ones in every run.
+
+    Continuous text lies in `lanes` lanes; rank r has the lanes r, r + world, …, `batch_size` of them at a time, each read from its
+    beginning to its end. A lane that ends before the others is the last of its batch.
     """
 
     def __init__(
@@ -183,31 +200,50 @@ class ValidationBatches(Dataset[Batch]):
         rank: int = 0,
         world: int = 1,
         limit: int | None = None,
+        lanes: int = 1,
     ) -> None:
         if len(examples) == 0:
             raise Refusal("the validation split gives no example; give more text, or a smaller length=")
         self.examples = examples
         self.builder = builder.judge()
-        self.batch_size = batch_size
+        if self.builder.continuous:
+            self._batches, self.scored = _lanes(len(examples), limit, lanes, batch_size, rank, world)
+            return
         chosen = np.arange(len(examples))
         if limit is not None and limit < len(examples):
             chosen = np.sort(keyed.permutation(keyed.key("validation", "choice"), len(examples))[:limit])
-        self._chosen = chosen[np.argsort(-examples.lengths[chosen], kind="stable")]
-        self._batches = range(rank, -(-len(chosen) // batch_size), world)
-
-    @property
-    def scored(self) -> int:
-        """How many examples all ranks together score."""
-        return len(self._chosen)
+        chosen = chosen[np.argsort(-examples.lengths[chosen], kind="stable")]
+        self.scored = len(chosen)  # by all ranks together
+        starts = range(rank * batch_size, len(chosen), world * batch_size)
+        self._batches = [(chosen[start : start + batch_size], False) for start in starts]
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def __getitem__(self, number: int) -> Batch:
-        start = self._batches[number] * self.batch_size
-        mine = self._chosen[start : start + self.batch_size]
+        mine, continues = self._batches[number]
         sample = self.builder.sample(self.examples, mine, keyed.keys(keyed.key("validation"), mine))
-        return _delivered(sample, None, mine, 0, 1)
+        return _delivered(sample, None, mine, 0, 1, continues)
+
+
+def _lanes(
+    count: int, limit: int | None, lanes: int, batch_size: int, rank: int, world: int
+) -> tuple[list[tuple[NDArray[np.int64], bool]], int]:
+    """The batches of a rank: (examples, whether they continue those of the batch before); and how many examples all ranks score."""
+    lanes = min(lanes, count)
+    longest = -(-count // lanes)
+    read = longest if limit is None else min(longest, max(1, limit // lanes))
+    starts = np.arange(lanes) * longest
+    ends = np.minimum(starts + read, count)
+    batches = []
+    for first in range(rank, lanes, world * batch_size):
+        own = slice(first, min(first + world * batch_size, lanes), world)
+        for place in range(read):
+            here = starts[own] + place
+            here = here[here < ends[own]]
+            if len(here):
+                batches.append((here, place > 0))
+    return batches, int(np.maximum(ends - starts, 0).sum())
 
 
 class Position(Sampler[int]):

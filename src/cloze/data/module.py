@@ -54,7 +54,7 @@ class DataModule(LightningDataModule):
         )
         part = -(-batch_size // self.training.parts)
         self.validation = ValidationBatches(
-            validation, builder, batch_size=part, rank=rank, world=world, limit=validation_examples
+            validation, builder, batch_size=part, rank=rank, world=world, limit=validation_examples, lanes=batch_size
         )
         self.position = Position(start, steps * parts_per_rank)
         self.workers = workers

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cloze.data import keyed
 from cloze.errors import RunFailure
-from cloze.models.base import Backbone, Batch, Bidirectional, Causal, EncoderDecoder
+from cloze.models.base import Backbone, Batch, Bidirectional, Causal, EncoderDecoder, Memory
 from cloze.objectives.base import Objective, StepOutput
 from cloze.training.budget import Plan
 from cloze.training.optimizers import OptimizerSettings, matrices_of
@@ -97,6 +97,8 @@ class PretrainingModule(LightningModule):
         self._settings, self._schedule, self._plan, self._seed, self._fused = optimizer, schedule, plan, seed, fused
         self.seconds = 0.0  # on the run's clock, as of the last step: what a budget in minutes goes by
         self._indices: list[tuple[int, ...]] = []  # of the step's examples, for messages
+        self._memories: dict[int, Memory] = {}  # what the model carries to the next step, for each micro-batch of it
+        self._validation_memory: Memory | None = None
         self._overflows = 0
         self._validation = Tally()
         self._metrics: dict[str, Any] = {}
@@ -126,9 +128,40 @@ class PretrainingModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one micro-batch, scaled so that the step's gradient is that of the mean over the whole batch."""
+        micro = batch_idx % self.trainer.accumulate_grad_batches
+        batch = _remembering(batch, self._memories.pop(micro, None))
         output: StepOutput = self.objective(self.model, batch)
+        if output.memory is not None:
+            self._memories[micro] = output.memory
         self.tally.add(output)
         return _loss(output, batch)
+
+    def memory(self, parts_per_rank: int) -> Memory:
+        """What the model carries to the next step, of all ranks: row b belongs to sequence b of the step. For a checkpoint."""
+        own = [
+            {name: tensor.detach().to("cpu") for name, tensor in self._memories.get(micro, {}).items()}
+            for micro in range(parts_per_rank)
+        ]
+        ranks = gather(own)
+        parts = [ranks[rank][micro] for micro in range(parts_per_rank) for rank in range(len(ranks))]
+        whole: Memory = {}
+        for name in parts[0]:
+            rows = sum(len(part[name]) for part in parts)
+            whole[name] = parts[0][name].new_empty(rows, *parts[0][name].shape[1:])
+            for number, part in enumerate(parts):
+                whole[name][number :: len(parts)] = part[name]
+        return whole
+
+    def take_memory(self, whole: Memory, parts_per_rank: int) -> None:
+        """The opposite of `memory`; the step may be cut into other parts than before."""
+        world, rank = self.trainer.world_size, self.trainer.global_rank
+        self._memories = {
+            micro: {
+                name: tensor[micro * world + rank :: world * parts_per_rank].to(self.device)
+                for name, tensor in whole.items()
+            }
+            for micro in range(parts_per_rank if whole else 0)
+        }
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimizer; the learning rate is set at every step, a pure function of it, so that nothing has to be restored."""
@@ -186,11 +219,14 @@ class PretrainingModule(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Fresh sums."""
         self._validation = Tally()
+        self._validation_memory = None
         self._metrics = {name: metric.to(self.device) for name, metric in self.objective.metrics().items()}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Adds one batch to the sums."""
+        batch = _remembering(batch, self._validation_memory)
         output: StepOutput = self.objective(self.model, batch)
+        self._validation_memory = output.memory
         self._validation.add(output)
         self.objective.measure(self._metrics, output, batch)
 
@@ -265,6 +301,13 @@ def _exact(total: Tensor) -> float | Tensor:
     if total.device.type == "cpu":
         return float(total)
     return total if total.device.type == "mps" else total.double()
+
+
+def _remembering(batch: Batch, memory: Memory | None) -> Batch:
+    """The batch with what the model carried over from the one before, where it goes on with that one. Lanes end from the last on."""
+    if memory is None or not batch.continues:
+        return batch
+    return replace(batch, memory={name: tensor[: batch.size] for name, tensor in memory.items()})
 
 
 def _loss(output: StepOutput, batch: Batch) -> Tensor:

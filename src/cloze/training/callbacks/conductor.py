@@ -165,6 +165,7 @@ class Conductor(Callback):
             "tally": pl_module.tally.over_ranks().state(),
             "tokens": tokens,
             "files": self._folder.positions(),
+            "memory": pl_module.memory(self._parts),
             **self._record,
         }
 
@@ -179,6 +180,7 @@ class Conductor(Callback):
         if trainer.is_global_zero:  # sums over ranks go on in one of them
             pl_module.tally = Tally.of(ours["tally"])
             self._ahead = ours["tokens"]
+        pl_module.take_memory(ours.get("memory", {}), self._parts)
         self._folder.rewind(ours["files"])
         position = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
         for kind in ("total", "current"):
