@@ -26,6 +26,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "bert.Bert": {**SHAPE, "positions": 40},
     "roberta.Roberta": {**SHAPE, "positions": 40},
     "albert.Albert": {**SHAPE, "positions": 40, "embedding_width": 16},
+    "gpt.GPT": {**SHAPE, "positions": 40, "inner": 128},
     "gpt2.GPT2": {**SHAPE, "positions": 40},
     "t5.T5": {**SHAPE, "head_width": 12},
 }
@@ -58,6 +59,8 @@ def tokenizer_of(family: str) -> tokenizers.Tokenizer:
         )
     if family.startswith("albert"):
         return tokenizers.Unigram(vocabulary=100).trained(corpus, ("pad", "unk", "cls", "sep", "mask"), 0)
+    if family.startswith("gpt."):
+        return tokenizers.BPE(vocabulary=150).trained(corpus, ("pad", "unk", "eos"), 0)
     if family.startswith("gpt2"):
         return tokenizers.ByteLevelBPE(400).trained(corpus, ("pad", "eos"), 0)
     return tokenizers.Unigram(vocabulary=150).trained(corpus, ("pad", "unk", "eos"), 20)

@@ -20,6 +20,7 @@ CLASSES = {
     "bert.Bert": "BertForMaskedLM",
     "roberta.Roberta": "RobertaForMaskedLM",
     "albert.Albert": "AlbertForMaskedLM",
+    "gpt.GPT": "OpenAIGPTLMHeadModel",
     "gpt2.GPT2": "GPT2LMHeadModel",
     "t5.T5": "T5ForConditionalGeneration",
 }

@@ -311,13 +311,16 @@ def test_samples_while_training_change_nothing(family: str, runs: Path) -> None:
     from cloze.data.base import TokenizedCorpus
     from cloze.data.batches import batch_of
     from cloze.inference import samples
+    from cloze.models.base import Bidirectional, EncoderDecoder
     from cloze.objectives.clm import CausalLM
     from cloze.objectives.mlm import MaskedLM
     from cloze.objectives.span_corruption import SpanCorruption
 
     loaded = cloze.load(runs / family)
     vocabulary = loaded.tokenizer.vocabulary
-    objective_class: Any = {"gpt2.GPT2": CausalLM, "t5.T5": SpanCorruption}.get(family, MaskedLM)
+    objective_class: Any = MaskedLM
+    if not isinstance(loaded.model, Bidirectional):
+        objective_class = SpanCorruption if isinstance(loaded.model, EncoderDecoder) else CausalLM
     objective = objective_class(loaded.model, vocabulary)
     builder = objective_class.Examples(vocabulary, 24)
     corpus = TokenizedCorpus.of([[loaded.tokenizer.encode(text)] for text in TEXTS])

@@ -22,7 +22,9 @@ RUNTIME = {
     "objective": ("model", "vocabulary", "length"),
 }
 SINGLE = ("data", "tokenizer", "model", "optimizer", "schedule", "budget", "hardware", "checkpoint", "tracking")
-SIZES = ("layers", "width", "heads", "head_width", "inner", "initializer_range", "learning_rate")  # what the dial sets
+SIZES = (  # what the dial sets, the last ones for the families that have them
+    "layers", "width", "heads", "head_width", "inner", "initializer_range", "learning_rate", "positions", "experts", "sparse_every",
+)  # fmt: skip
 _SECRET = re.compile(r"(^|_)(api_?key|token|secret|password|passwd|credentials?)$", re.IGNORECASE)
 
 
@@ -147,7 +149,7 @@ def _words_without_effect(composed: Composed) -> list[str]:
     return [
         f"{key} has no effect: model={taken['model']} and optimizer={taken['optimizer']} do not ask for it"
         for key in said
-        if key.removeprefix("size.") in SIZES and f"${{{key}}}" not in text
+        if key.removeprefix("size.") in SIZES and f"${{{key}}}" not in text and f"${{oc.select:{key}," not in text
     ]
 
 

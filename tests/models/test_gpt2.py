@@ -59,24 +59,40 @@ def ours_of(theirs: Any) -> GPT2:
 
 
 @pytest.mark.parametrize(
-    ("words", "vocabulary", "positions", "parameters"),
+    ("size", "vocabulary", "parameters"),
     [
-        ("size=gpt2/small", 50257, 1024, 124_439_808),
-        ("size=gpt2/medium", 50257, 1024, 354_823_168),
-        ("size=gpt2/large", 50257, 1024, 774_030_080),
-        ("size=gpt2/xl", 50257, 1024, 1_557_611_200),
-        # Megatron-LM and GPT-3 have GPT-2's layout
-        ("model.layers=72 model.width=3072 model.heads=24 model.inner=12288", 51200, 1024, 8_317_040_640),
-        ("model.layers=96 model.width=12288 model.heads=96 model.inner=49152", 50257, 2048, 174_604_259_328),
+        ("gpt2/small", 50257, 124_439_808),
+        ("gpt2/medium", 50257, 354_823_168),
+        ("gpt2/large", 50257, 774_030_080),
+        ("gpt2/xl", 50257, 1_557_611_200),
+        ("megatron/8.3b", 51200, 8_317_040_640),
+        ("gpt3/175b", 50257, 174_604_259_328),
     ],
 )
-def test_published_counts(words: str, vocabulary: int, positions: int, parameters: int) -> None:
-    settings = dict(compose(["model=gpt2", "objective=clm", *words.split()]).config.model)
+def test_published_counts(size: str, vocabulary: int, parameters: int) -> None:
+    settings = dict(compose(["model=gpt2", "objective=clm", f"size={size}"]).config.model)
     assert settings.pop("_target_") == "cloze.models.gpt2.GPT2"
     with torch.device("meta"):
-        model = GPT2(vocabulary, 128, False, **{**settings, "positions": positions})
+        model = GPT2(vocabulary, 128, False, **settings)
         head = model.token_head()
     assert sum(p.numel() for p in [*model.parameters(), *head.parameters()]) == parameters
+
+
+@pytest.mark.parametrize(
+    ("size", "billions"),
+    [
+        ("small", 0.125), ("medium", 0.35), ("large", 0.76), ("xl", 1.3),
+        ("2.7b", 2.7), ("6.7b", 6.7), ("13b", 13.0), ("175b", 175.0),
+    ],
+)  # fmt: skip
+def test_gpt3_sizes_are_as_large_as_their_paper_says(size: str, billions: float) -> None:
+    """Its table rounds: to two digits, and to 3 % (its medium and small are 356 and 125 million)."""
+    settings = dict(compose(["model=gpt2", f"size=gpt3/{size}", "length=2048"]).config.model)
+    del settings["_target_"]
+    with torch.device("meta"):
+        model = GPT2(50257, 2048, False, **settings)
+    assert model.positions == 2048
+    assert sum(p.numel() for p in model.parameters()) / 1e9 == pytest.approx(billions, rel=0.03)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)

@@ -12,6 +12,7 @@ from torch import Tensor
 from cloze.models.albert import Albert
 from cloze.models.base import Backbone, Batch, Sequences
 from cloze.models.bert import Bert
+from cloze.models.gpt import GPT
 from cloze.models.gpt2 import GPT2
 from cloze.models.layout import Layout, Pattern, Way
 from cloze.models.roberta import Roberta
@@ -23,6 +24,7 @@ FAMILIES: dict[str, Callable[[], Backbone]] = {
     "bert": lambda: Bert(WORDS, LENGTH, False, layers=2, width=32, heads=2, inner=48),
     "roberta": lambda: Roberta(WORDS, LENGTH, False, layers=2, width=32, heads=2, inner=48),
     "albert": lambda: Albert(WORDS, LENGTH, False, layers=2, width=32, heads=2, inner=48, embedding_width=16),
+    "gpt": lambda: GPT(WORDS, LENGTH, False, layers=2, width=32, heads=2, inner=48),
     "gpt2": lambda: GPT2(WORDS, LENGTH, False, layers=2, width=32, heads=2, inner=48),
     "t5": lambda: T5(WORDS, LENGTH, False, layers=2, width=32, heads=2, head_width=8, inner=48),
 }
@@ -39,7 +41,7 @@ def sequences(lengths: list[int], pattern: Pattern, way: Way | None, segments: b
 def run(name: str, model: Backbone, way: Way | None, static: bool) -> tuple[Tensor, dict[str, Tensor]]:
     """Hidden states of the real tokens, and the gradients of a loss of theirs."""
     inputs = sequences(
-        LENGTHS["encoder"], "causal" if name == "gpt2" else "bidirectional", way, name in ("bert", "albert")
+        LENGTHS["encoder"], "causal" if name in ("gpt", "gpt2") else "bidirectional", way, name in ("bert", "albert")
     )
     decoder = sequences(LENGTHS["decoder"], "causal", way, False) if name == "t5" else None
     rows = torch.arange(len((decoder or inputs).tokens))
@@ -75,7 +77,7 @@ def test_a_sequence_sees_nothing_of_its_neighbours(name: str) -> None:
     """Alone or among others, a sequence's states are the same."""
     torch.manual_seed(0)
     model = FAMILIES[name]().eval()
-    pattern: Pattern = "causal" if name == "gpt2" else "bidirectional"
+    pattern: Pattern = "causal" if name in ("gpt", "gpt2") else "bidirectional"
     whole = sequences(LENGTHS["encoder"], pattern, None, False)
     decoder = sequences(LENGTHS["decoder"], "causal", None, False) if name == "t5" else None
     together = model(Batch(whole, {}, {}, {}, decoder=decoder)).last
