@@ -29,6 +29,7 @@ from cloze.data.tokenizers import (
     Tokenizer,
     Trained,
     Unigram,
+    Word,
     WordPiece,
     adapted,
     obtain,
@@ -36,7 +37,9 @@ from cloze.data.tokenizers import (
 from cloze.errors import Refusal
 from tests.data.corpora import Memory, memory, sentences
 
-KINDS: dict[str, type[Trained]] = {kind.__name__: kind for kind in (WordPiece, BPE, ByteLevelBPE, Unigram, Character)}
+KINDS: dict[str, type[Trained]] = {
+    kind.__name__: kind for kind in (WordPiece, BPE, ByteLevelBPE, Unigram, Character, Word)
+}
 WORDS = "Emma Woodhouse, handsome & clever, didn't pay 3.50!"
 
 
@@ -120,7 +123,7 @@ def test_wordpiece_is_nearly_the_librarys() -> None:
     assert abs(lengths[0] / lengths[1] - 1) < 0.003
 
 
-@pytest.mark.parametrize("kind", ["WordPiece", "BPE", "ByteLevelBPE", "Character"])
+@pytest.mark.parametrize("kind", ["WordPiece", "BPE", "ByteLevelBPE", "Character", "Word"])
 def test_the_same_in_every_process(kind: str) -> None:
     """Another process has other hash orders, and here another number of threads."""
     code = (
@@ -171,7 +174,7 @@ def test_words_begin_where_they_do(trained: dict[str, Tokenizer], kind: str) -> 
         words += [piece] if start else []
         words[-1] += "" if start else piece
     words = [word.strip("▁Ġ").lower() for word in words]
-    if kind in ("WordPiece", "BPE"):
+    if kind in ("WordPiece", "BPE", "Word"):
         assert words == [
             "emma",
             "woodhouse",
@@ -199,6 +202,10 @@ def test_there_and_back(trained: dict[str, Tokenizer], kind: str) -> None:
     back = tokenizer.decode(tokenizer.encode(WORDS))
     if kind in ("WordPiece", "BPE"):
         assert back.replace(" ", "") == WORDS.lower().replace(" ", "")
+    elif kind == "Word":
+        assert (
+            back == "Emma Woodhouse, handsome & clever, didn't pay 3. 50!"
+        )  # which spaces there were, words do not know
     else:
         assert back == WORDS
     assert tokenizer.decode([tokenizer.vocabulary["cls"], *tokenizer.encode("Emma")], skip_special=True).strip() in (
@@ -259,6 +266,19 @@ def test_lower_case(corpus: Memory) -> None:
     assert lower.decode(lower.encode("Über Emma")) == "uber emma"
 
 
+def test_words_go_by_frequency_and_then_by_the_alphabet() -> None:
+    texts = Memory([[("", "b a c, b a c. b B d"), ("", "rare e e e e ▁ ▁ ▁ ▁ ▁")]])
+    tokenizer = Word(vocabulary=12).trained(texts, ["pad", "unk"], 0)
+    assert [tokenizer.token(number) for number in range(len(tokenizer))] == ["[PAD]", "[UNK]", "▁", "e", "b", "a", "c"]
+    fewer = Word(vocabulary=5).trained(texts, ["pad", "unk"], 0)
+    assert [fewer.token(number) for number in range(5)] == ["[PAD]", "[UNK]", "▁", "e", "b"]
+    ids, starts, lengths = tokenizer.encode_flat(["b rare c", "B ▁"])
+    assert ids.tolist() == [4, 1, 6, 1, 2] and starts.all() and lengths.tolist() == [3, 2]
+    assert tokenizer.decode(tokenizer.encode("b unheard a"), skip_special=False) == "b [UNK] a"
+    folded = Word(lowercase=True).trained(texts, ["pad", "unk"], 0)
+    assert folded.encode("B É") == [folded.id("b"), folded.id("e")]
+
+
 def test_trained_once(corpus: Memory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = obtain(WordPiece(vocabulary=300), corpus, ("cls",), 0, tmp_path)
     monkeypatch.setattr(WordPiece, "train", None)
@@ -296,7 +316,7 @@ def test_a_word_without_end(kind: str) -> None:
     begin = time.process_time()
     ids = tokenizer.encode(word)
     assert time.process_time() - begin < 5
-    assert (ids == [tokenizer.vocabulary["unk"]]) if kind == "WordPiece" else len(ids) > 1000
+    assert (ids == [tokenizer.vocabulary["unk"]]) if kind in ("WordPiece", "Word") else len(ids) > 1000
 
 
 def test_settings() -> None:

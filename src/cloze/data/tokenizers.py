@@ -176,7 +176,7 @@ def _reads_words_alone(backend: tokenizers.Tokenizer) -> bool:
     before = described.get("pre_tokenizer") or {}
     steps = [step["type"] for step in before.get("pretokenizers", [before]) if step]
     return (
-        described["model"]["type"] in ("WordPiece", "BPE")
+        described["model"]["type"] in ("WordPiece", "BPE", "WordLevel")
         and (described.get("normalizer") or {}).get("type") == "BertNormalizer"
         and steps in (["BertPreTokenizer"], ["BertPreTokenizer", "FixedLength"])
         and all(token["special"] for token in described.get("added_tokens", ()))
@@ -274,7 +274,7 @@ def _word_marks(
         pre = backend.pre_tokenizer
         if pre is not None and pre.pre_tokenize_str("a")[0][0][:1] != "Ġ":
             prefix = " "
-    elif any(token.startswith("▁") for token in ids):
+    elif any(token.startswith("▁") for token in ids) and "BertPreTokenizer" not in kinds:
         for token, number in ids.items():
             begins[number] = token[:1] in ("▁", "\n") or token in added or _is_ideograph(token)
     return begins, None, prefix
@@ -539,6 +539,45 @@ class BPE(_Merging):
         backend.model = models.BPE(vocabulary, merges, unk_token="<unk>", end_of_word_suffix="</w>")
         backend.add_special_tokens(special)
         backend.decoder = decoders.BPEDecoder(suffix="</w>")
+        return backend
+
+
+class Word(Trained):
+    """One token a word, punctuation apart: the most frequent words of the text, as language models had them before there were pieces
+    (ELMo: https://arxiv.org/abs/1802.05365). Ids go by frequency, words equally frequent by the alphabet; other words are [UNK]."""
+
+    def __init__(
+        self,
+        vocabulary: int = 8000,
+        lowercase: bool = False,
+        max_word: int = 100,
+        min_frequency: int = 2,
+        sample: int = 300_000_000,
+    ) -> None:
+        super().__init__(vocabulary, lowercase, max_word, sample)
+        _at_least("min_frequency", min_frequency, 1)
+        self.min_frequency = min_frequency
+
+    def train(self, texts: Sampled, special: list[str]) -> tokenizers.Tokenizer:
+        import tokenizers
+        from tokenizers import decoders, models, normalizers, pre_tokenizers
+
+        if self.vocabulary <= len(special):
+            raise Refusal(
+                f"tokenizer.vocabulary={self.vocabulary} is too small: {len(special)} special tokens and one word need at least "
+                f"{len(special) + 1}"
+            )
+        backend = tokenizers.Tokenizer(models.WordLevel({}, unk_token="[UNK]"))
+        backend.normalizer = normalizers.BertNormalizer(lowercase=self.lowercase)
+        backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        words = texts.words(backend)
+        known = [word for word, count in words.items() if count >= self.min_frequency and len(word) <= self.max_word]
+        ranked = sorted(set(known).difference(special), key=lambda word: (-words[word], word))
+        kept = [*special, *ranked[: self.vocabulary - len(special)]]
+        backend.model = models.WordLevel({word: number for number, word in enumerate(kept)}, unk_token="[UNK]")
+        backend.add_special_tokens(special)
+        # no word begins so, for # is a word of its own: the decoder only takes away the spaces before punctuation
+        backend.decoder = decoders.WordPiece(prefix="##", cleanup=True)
         return backend
 
 
