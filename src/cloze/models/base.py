@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from cloze.data.base import Record, Text
+from cloze.models.cache import Cache
 from cloze.models.layout import Layout
 
 
@@ -61,6 +62,7 @@ class Batch:
 
     Text that goes on from batch to batch: `continues` says that sequence b begins where sequence b of the previous batch ended, and
     `memory` is what the model gave back then (None at the beginning, and for models that carry nothing).
+    `cache`: keys and values of what the texts held so far; then `inputs` (`decoder`, where there is one) is one new token of each.
     `streams` are the batches of several objectives that train together, by name; `inputs` is then the first one's.
     """
 
@@ -76,6 +78,7 @@ class Batch:
     continues: bool = False
     memory: Memory | None = None
     streams: dict[str, Batch] = field(default_factory=dict)
+    cache: Cache | None = None
 
     @property
     def size(self) -> int:
@@ -151,6 +154,9 @@ class Backbone(nn.Module, ABC):
     `length`, `pooler` and, where a family has one, `generator` (whether it is built)."""
 
     reads: ClassVar[type[Record]] = Text
+    caches: ClassVar[bool] = (
+        False  # whether it goes by `Batch.cache`; one that does not reads a text that grows from its start
+    )
     role: ClassVar[str]  # the role in words, for refusals: "sees both sides of every token"
     width: int
     initializer_range: float = 0.02  # the deviation with which weights that an objective puts on the model begin

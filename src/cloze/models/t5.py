@@ -16,7 +16,8 @@ from torch.nn import functional as F
 from cloze.data.base import Vocabulary
 from cloze.errors import Refusal
 from cloze.models import conversion
-from cloze.models.base import Batch, EncoderDecoder, HiddenStates
+from cloze.models.base import Batch, EncoderDecoder, HiddenStates, Sequences
+from cloze.models.cache import Cache, computed_once, kept
 from cloze.models.checks import above_zero, positive, rates
 from cloze.models.conversion import Portable, Rule, Weights
 from cloze.models.layers.attention import attend
@@ -58,6 +59,11 @@ class RelativeBias(nn.Module):
         # row q holds the distances -q … length-1-q: windows over by_distance, the last one first
         return by_distance.unfold(1, length, 1).flip(1)
 
+    def at(self, positions: Tensor) -> Tensor:
+        """One query a sequence, at `positions` (B,), and keys at 0, 1, …, the furthest of them: (B, heads, 1, Lk)."""
+        distance = torch.arange(int(positions.max()) + 1, device=positions.device) - positions[:, None]
+        return F.embedding(self.bucket(distance), self.weight).permute(0, 2, 1)[:, :, None]
+
 
 class Attention(nn.Module):
     """Multi-head attention without biases and without scaling, to the sequence itself or to the memory: (N, width) ->
@@ -82,18 +88,24 @@ class Attention(nn.Module):
         bias: Tensor | None = None,
         memory: Tensor | None = None,
         memory_layout: Layout | None = None,
+        cache: Cache | None = None,
     ) -> Tensor:
-        if memory is not None:
-            queries = self.query(x).unflatten(-1, (self.heads, self.head_width))
-            keys, values = self.key_value(memory).unflatten(-1, (2, self.heads, self.head_width)).unbind(1)
+        shape = (self.heads, self.head_width)
+        if memory_layout is not None:
+            queries = self.query(x).unflatten(-1, shape)
+            keys, values = computed_once(
+                cache, self, lambda: self.key_value(memory).unflatten(-1, (2, *shape)).unbind(1), memory_layout
+            )
+            seen: Layout | None = memory_layout
         else:
-            queries, keys, values = self.qkv(x).unflatten(-1, (3, self.heads, self.head_width)).unbind(1)
+            queries, keys, values = self.qkv(x).unflatten(-1, (3, *shape)).unbind(1)
+            keys, values, seen = kept(cache, self, keys, values, layout)
         gathered = attend(
             queries,
             keys,
             values,
             layout,
-            memory_layout,
+            seen,
             bias=bias,
             scale=1.0,
             dropout=self.dropout,
@@ -158,11 +170,12 @@ class Layer(nn.Module):
         bias: Tensor,
         memory: Tensor | None = None,
         memory_layout: Layout | None = None,
+        cache: Cache | None = None,
     ) -> Tensor:
-        x = x + self._dropped(self.attention(self.attention_norm(x), layout, bias))
-        if memory is not None:
+        x = x + self._dropped(self.attention(self.attention_norm(x), layout, bias, cache=cache))
+        if memory_layout is not None:
             normed = self.cross_attention_norm(x)
-            x = x + self._dropped(self.cross_attention(normed, layout, memory=memory, memory_layout=memory_layout))
+            x = x + self._dropped(self.cross_attention(normed, layout, None, memory, memory_layout, cache))
         return x + self._dropped(self.feed_forward(self.feed_forward_norm(x)))
 
     def _dropped(self, x: Tensor) -> Tensor:
@@ -194,13 +207,20 @@ class Stack(nn.Module):
         self.dropout = dropout
 
     def forward(
-        self, x: Tensor, layout: Layout, memory: Tensor | None = None, memory_layout: Layout | None = None
+        self,
+        x: Tensor,
+        inputs: Sequences,
+        layout: Layout,
+        memory: Tensor | None = None,
+        memory_layout: Layout | None = None,
+        cache: Cache | None = None,
     ) -> list[Tensor]:
-        """The embedding's output and every layer's, the last one normed."""
-        bias = self.relative_bias(layout.longest)
+        """The embedding's output and every layer's, the last one normed. With a filled cache x is one new token a sequence."""
+        grows = cache is not None and cache.filled
+        bias = self.relative_bias.at(inputs.positions) if grows else self.relative_bias(layout.longest)
         states = [drop(x, self.dropout, self.training)]
         for layer in self.layers:
-            states.append(layer(states[-1], layout, bias, memory, memory_layout))
+            states.append(layer(states[-1], layout, bias, memory, memory_layout, cache))
         states[-1] = drop(self.final_norm(states[-1]), self.dropout, self.training)
         return states
 
@@ -213,6 +233,7 @@ class T5(EncoderDecoder, Portable):
     """
 
     model_type: ClassVar[str] = "t5"
+    caches = True
 
     def __init__(
         self,
@@ -269,14 +290,19 @@ class T5(EncoderDecoder, Portable):
         return TiedHead(self.width**-0.5)
 
     def forward(self, batch: Batch, every_layer: bool = False) -> HiddenStates:
-        inputs, outputs = batch.inputs, batch.decoder
-        encoded = self.encoder(self.word(inputs.tokens), inputs.layout)
-        if outputs is None:  # the encoder alone, for its vectors
-            return HiddenStates(encoded[-1], encoded if every_layer else [], encoder=encoded[-1])
+        inputs, outputs, cache = batch.inputs, batch.decoder, batch.cache
+        if cache is not None and cache.filled:  # the decoder's layers have what they take from the encoder
+            states = None
+        else:
+            encoded = self.encoder(self.word(inputs.tokens), inputs, inputs.layout)
+            states = encoded[-1]
+            if outputs is None:  # the encoder alone, for its vectors
+                return HiddenStates(states, encoded if every_layer else [], encoder=states)
+        assert outputs is not None
         # a decoder reads from left to right whatever the layout's maker said
         layout = outputs.layout.seen_as("causal") if outputs.layout.pattern == "bidirectional" else outputs.layout
-        decoded = self.decoder(self.word(outputs.tokens), layout, encoded[-1], inputs.layout)
-        return HiddenStates(decoded[-1], decoded if every_layer else [], encoder=encoded[-1])
+        decoded = self.decoder(self.word(outputs.tokens), outputs, layout, states, inputs.layout, cache)
+        return HiddenStates(decoded[-1], decoded if every_layer else [], encoder=states)
 
     def pool(self, states: HiddenStates, batch: Batch) -> Tensor:
         """The mean of the encoder's states of each sequence."""

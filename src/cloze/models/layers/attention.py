@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from cloze.models.cache import Cache, kept
 from cloze.models.layers.dropout import draw_seed
 from cloze.models.layers.flash import flash_attention, flash_can
 from cloze.models.layers.grouped import Call, GroupedAttention
@@ -27,9 +28,10 @@ def attend(
     """What each query gathers from the tokens it may see: (Nq, H, D) of queries (Nq, H, D), keys and values (Nk, H, D).
 
     `layout` says where the queries' sequences lie and what is seen; with `memory` (cross-attention) the keys lie as it
-    says and sequence b sees all of sequence b of the memory. `bias` (H, Lq, Lk), at least as long as the longest
-    sequences, is added to the scores by position. `scale` is 1/sqrt(D) where not given. Under autocast all is computed in
-    its dtype. Rows of a layout with stride that hold no token give numbers without meaning.
+    says and sequence b sees all of sequence b of the memory. `bias` (H, Lq, Lk), or (B, H, Lq, Lk) where sequences have
+    their own, at least as long as the longest sequences, is added to the scores by position. `scale` is 1/sqrt(D) where
+    not given. Under autocast all is computed in its dtype. Rows of a layout with stride that hold no token give numbers
+    without meaning.
     """
     device = queries.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else queries.dtype
@@ -85,9 +87,10 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.output = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, layout: Layout) -> Tensor:
+    def forward(self, x: Tensor, layout: Layout, cache: Cache | None = None) -> Tensor:
         n, width = x.shape
         queries, keys, values = self.qkv(x).view(n, 3, self.heads, width // self.heads).unbind(1)
-        gathered = attend(queries, keys, values, layout, dropout=self.dropout, training=self.training)
+        keys, values, seen = kept(cache, self, keys, values, layout)
+        gathered = attend(queries, keys, values, layout, seen, dropout=self.dropout, training=self.training)
         projected: Tensor = self.output(gathered.reshape(n, width))
         return projected

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from cloze.models.cache import Cache
 from cloze.models.layers.attention import SelfAttention
 from cloze.models.layers.dropout import drop
 from cloze.models.layers.feed_forward import Activation, FeedForward
@@ -18,8 +19,8 @@ class AttentionSublayer(SelfAttention):
         self.norm = nn.LayerNorm(width, eps=epsilon)
         self.sublayer_dropout = dropout
 
-    def forward(self, x: Tensor, layout: Layout) -> Tensor:
-        normed: Tensor = self.norm(x + drop(super().forward(x, layout), self.sublayer_dropout, self.training))
+    def forward(self, x: Tensor, layout: Layout, cache: Cache | None = None) -> Tensor:
+        normed: Tensor = self.norm(x + drop(super().forward(x, layout, cache), self.sublayer_dropout, self.training))
         return normed
 
 
@@ -53,6 +54,6 @@ class EncoderLayer(nn.Module):
         self.attention = AttentionSublayer(width, heads, dropout, attention_dropout, epsilon)
         self.feed_forward = FeedForwardSublayer(width, inner, activation, dropout, epsilon)
 
-    def forward(self, x: Tensor, layout: Layout) -> Tensor:
-        layer_output: Tensor = self.feed_forward(self.attention(x, layout))
+    def forward(self, x: Tensor, layout: Layout, cache: Cache | None = None) -> Tensor:
+        layer_output: Tensor = self.feed_forward(self.attention(x, layout, cache))
         return layer_output

@@ -111,7 +111,8 @@ class Tile:
 
 def groups(layout: Layout, memory: Layout) -> list[Group]:
     """Sequences by falling length, cut into groups where padding would cost more than a group does."""
-    known = layout.groups.get(memory.lengths)
+    key = memory.lengths, memory.stride
+    known = layout.groups.get(key)
     if known is None:
         pairs = list(zip(layout.lengths, memory.lengths, strict=True))
         order = sorted((b for b in range(len(pairs)) if all(pairs[b])), key=lambda b: (-pairs[b][0], -pairs[b][1], b))
@@ -132,7 +133,7 @@ def groups(layout: Layout, memory: Layout) -> list[Group]:
             queries_side = Side.of(layout, members)
             keys_side = queries_side if memory is layout else Side.of(memory, members)
             known.append(Group(queries_side, keys_side, tuple(members)))
-        layout.groups[memory.lengths] = known
+        layout.groups[key] = known
     return known
 
 
@@ -173,6 +174,13 @@ class Call:
     def groups(self) -> list[Group]:
         return groups(self.layout, self.memory or self.layout)
 
+    @staticmethod
+    def biases(bias: Tensor, group: Group, tile: Tile) -> Tensor:
+        """What is added to a tile's scores, (H, queries, keys), or (sequences, H, queries, keys) where each has its own."""
+        if bias.dim() == 3:
+            return bias[:, tile.queries, : tile.keys]
+        return bias[list(group.members[tile.sequences]), :, tile.queries, : tile.keys]
+
     def weights(
         self, group: Group, tile: Tile, number: int, queries: Tensor, keys: Tensor, bias: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
@@ -181,7 +189,7 @@ class Call:
         members = range(group.queries.count)[tile.sequences]
         square = scores.view(len(members), -1, *scores.shape[1:])
         if bias is not None:
-            square.add_(bias[:, tile.queries, : tile.keys])
+            square.add_(self.biases(bias, group, tile))
         if self.pattern == "causal":
             # keys that are padding come after every query that is not
             square[..., tile.queries.start :].add_(_later(scores.shape[1], scores.dtype))
@@ -198,7 +206,8 @@ class Call:
 
 
 class GroupedAttention(torch.autograd.Function):
-    """Queries, keys, values (N, H, D) of one dtype -> (Nq, H, D). `bias` is (H, Lq, Lk) of that dtype, or None."""
+    """Queries, keys, values (N, H, D) of one dtype -> (Nq, H, D). `bias` is (H, Lq, Lk) or (B, H, Lq, Lk) of that
+    dtype, or None."""
 
     @staticmethod
     def forward(ctx: Any, queries: Tensor, keys: Tensor, values: Tensor, bias: Tensor | None, call: Call) -> Tensor:
@@ -271,7 +280,11 @@ class GroupedAttention(torch.autograd.Function):
                 scores = torch._softmax_backward_data(to_weights, weights, -1, weights.dtype)
                 if dbias is not None:
                     members = scores.view(-1, heads, *scores.shape[1:])
-                    dbias[:, tile.queries, : tile.keys] += members.sum(0, dtype=torch.float32)
+                    if dbias.dim() == 3:
+                        dbias[:, tile.queries, : tile.keys] += members.sum(0, dtype=torch.float32)
+                    else:
+                        own = list(group.members[tile.sequences])
+                        dbias[own, :, tile.queries, : tile.keys] += members.float()
                 gq[at] = torch.bmm(scores, k[seen])
                 from_scores = torch.bmm(scores.transpose(1, 2), q[at])
                 if blocks:

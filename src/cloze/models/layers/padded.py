@@ -25,7 +25,8 @@ def padded_attention(
     causal = memory is None and layout.pattern == "causal" and bias is None  # what comes after is padding too
     mask = None if causal else _mask(layout, memory)
     if bias is not None:
-        bias = bias[None, :, : q.shape[2], : k.shape[2]]
+        bias = bias if bias.dim() == 4 else bias[None]
+        bias = F.pad(bias, (0, max(0, k.shape[2] - bias.shape[3])))[:, :, : q.shape[2], : k.shape[2]]
         mask = bias if mask is None else bias.masked_fill(~mask, float("-inf"))
     out = F.scaled_dot_product_attention(q, k, v, mask, rate, is_causal=causal, scale=scale)
     flat = out.transpose(1, 2).flatten(0, 1)
