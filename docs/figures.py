@@ -1,4 +1,4 @@
-"""Draws docs/loss-curve.svg from a run: `python docs/figures.py RUN`. Needs matplotlib, which nothing else here does."""
+"""Draws a run's learning curve: `python docs/figures.py RUN docs/models/NAME.svg`. Needs matplotlib, which nothing else here does."""
 
 from __future__ import annotations
 
@@ -9,15 +9,25 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 
-def main(run: Path) -> None:
-    """Training and validation loss over steps, between the unigram entropy and the entropy floor."""
+def main(run: Path, picture: Path) -> None:
+    """Training and validation loss over steps, between the unigram entropy and the entropy floor where they are known.
+
+    A run with several loss terms has a line for the validation of each.
+    """
     facts = json.loads((run / "run.json").read_text(encoding="utf-8"))
     points = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
+    terms = sorted({name for point in points for name in point if name.startswith("val/loss_")})
+    lines = [("train/loss", "#9ecae1", "training"), ("val/loss", "#08519c", "validation")]
+    if len(terms) > 1:
+        colours = ("#a63603", "#31a354", "#756bb1", "#636363")
+        lines += [
+            (name, colour, name.removeprefix("val/loss_")) for name, colour in zip(terms, colours, strict=False)
+        ]
     plt.rcParams.update({"svg.hashsalt": "cloze", "svg.fonttype": "none", "font.size": 11})
     figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
-    for name, colour, label in (("train/loss", "#9ecae1", "training"), ("val/loss", "#08519c", "validation")):
+    for name, colour, label in lines:
         chosen = [(point["step"], point[name]) for point in points if name in point]
-        axes.plot(*zip(*chosen, strict=True), color=colour, linewidth=2 if name == "val/loss" else 1, label=label)
+        axes.plot(*zip(*chosen, strict=True), color=colour, linewidth=1 if name == "train/loss" else 2, label=label)
     for key, style in (("unigram_entropy", "--"), ("entropy_floor", ":")):
         value = facts["data"][key]
         if value is not None:
@@ -25,11 +35,11 @@ def main(run: Path) -> None:
             axes.text(
                 facts["steps"], value, f"{key.replace('_', ' ')} {value:.2f} ", ha="right", va="bottom", color="#636363"
             )
-    axes.set(xlabel="optimizer steps", ylabel="loss, nats a hidden token", ylim=(0, None), xlim=(0, facts["steps"]))
+    axes.set(xlabel="optimizer steps", ylabel="loss, nats a target", ylim=(0, None), xlim=(0, facts["steps"]))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="center right")
-    figure.savefig(Path(__file__).parent / "loss-curve.svg", metadata={"Date": None})
+    figure.savefig(picture, metadata={"Date": None})
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]))

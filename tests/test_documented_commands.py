@@ -13,7 +13,7 @@ import pytest
 from cloze import cli
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SHORT = ["budget.steps=2", "validation.examples=8", "validation.every=2", "tracking=none", "hardware.threads=1"]
 SMALL_WORLD = ["data.documents=400", "data.validation_documents=30", "data.test_documents=10"]
 
