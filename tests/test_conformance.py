@@ -2,6 +2,9 @@
 
 Trains: two steps with finite losses, a gradient for every trainable parameter, saved, read back, and the same predictions.
 New choices in conf/ are found by themselves; the test says how many triples it saw.
+
+Every refusal is read. Of the triples that fit, each model is trained under each objective, each objective on each corpus and each model on
+each corpus; the rest, in which nothing meets for the first time, is behind the slow marker.
 """
 
 from __future__ import annotations
@@ -26,6 +29,7 @@ from cloze.run import description
 TRIPLES = list(itertools.product(choices("model"), choices("objective"), choices("data")))
 
 
+@cache
 def refusal(model: str, objective: str, data: str) -> list[str]:
     taken: dict[str, str | None] = {"model": model, "objective": objective, "data": data}
     return compatibility(built_by("model")[model], built_by("objective")[objective], built_by("data")[data], taken)
@@ -35,28 +39,49 @@ FITTING = [triple for triple in TRIPLES if not refusal(*triple)]
 REFUSED = [triple for triple in TRIPLES if refusal(*triple)]
 
 
+def meetings(triple: tuple[str, str, str]) -> set[tuple[str, str]]:
+    return set(itertools.combinations([f"{group}={c}" for group, c in zip("mod", triple, strict=True)], 2))
+
+
+def first_meetings() -> list[tuple[str, str, str]]:
+    """Triples in which some two have not met in an earlier one; the generated language comes first."""
+    met: set[tuple[str, str]] = set()
+    chosen = []
+    for triple in sorted(FITTING, key=lambda each: (each[2] != "world", each[2])):
+        if meetings(triple) - met:
+            chosen.append(triple)
+            met |= meetings(triple)
+    return chosen
+
+
+FIRST = first_meetings()
+REST = [triple for triple in FITTING if triple not in set(FIRST)]
+
+
 def test_how_many_triples_there_are() -> None:
     assert len(TRIPLES) == len(choices("model")) * len(choices("objective")) * len(choices("data"))
     assert len(choices("model")) >= 5
     assert len(choices("objective")) >= 5
     assert len(choices("data")) >= 4
     assert len(FITTING) >= 40
+    assert set(FIRST) | set(REST) == set(FITTING)
+    assert {triple[:2] for triple in FIRST} == {triple[:2] for triple in FITTING}
 
 
-@pytest.mark.parametrize("triple", REFUSED, ids="-".join)
-def test_what_does_not_fit_is_refused_with_what_would(triple: tuple[str, str, str]) -> None:
-    model, objective, data = triple
-    sentence = " ".join(refusal(*triple))
-    named = {
-        "model": [c for c in choices("model") if not refusal(c, objective, data)],
-        "objective": [c for c in choices("objective") if not refusal(model, c, data)],
-        "data": [c for c in choices("data") if not refusal(model, objective, c)],
-    }
-    assert any(named.values())
-    for group, fitting in named.items():
-        for choice in fitting:
-            assert f"{group}=" in sentence
-            assert choice in sentence
+@pytest.mark.parametrize("model", choices("model"))
+def test_what_does_not_fit_is_refused_with_what_would(model: str) -> None:
+    for _, objective, data in (triple for triple in REFUSED if triple[0] == model):
+        sentence = " ".join(refusal(model, objective, data))
+        named = {
+            "model": [c for c in choices("model") if not refusal(c, objective, data)],
+            "objective": [c for c in choices("objective") if not refusal(model, c, data)],
+            "data": [c for c in choices("data") if not refusal(model, objective, c)],
+        }
+        assert sentence
+        for group, fitting in named.items():
+            for choice in fitting:
+                assert f"{group}=" in sentence
+                assert choice in sentence
 
 
 TEXT = "\n\n".join(
@@ -101,7 +126,9 @@ def batch(parts: Prepared, epoch: int) -> Any:
     return batch_of(sample, sample.counts, tuple(int(i) for i in indices), epoch, 1)
 
 
-@pytest.mark.parametrize("triple", FITTING, ids="-".join)
+@pytest.mark.parametrize(
+    "triple", [*FIRST, *(pytest.param(triple, marks=pytest.mark.slow) for triple in REST)], ids="-".join
+)
 def test_what_fits_trains_reloads_and_predicts_the_same(triple: tuple[str, str, str], folder: Path) -> None:
     parts = prepared(folder, *triple)
     modules = torch.nn.ModuleDict({"model": parts.model, "objective": parts.objective})

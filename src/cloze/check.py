@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import Any
 
 import torch
@@ -189,6 +190,7 @@ def compatibility(
     return found
 
 
+@cache
 def built_by(group: str) -> dict[str, Any]:
     """The class that each choice of a group builds: walking the folder, so that a new file shows up by itself."""
     return {choice: locate(path, group) for choice in choices(group) if (path := target(group, choice))}
