@@ -86,7 +86,8 @@ class Pretrained:
             size = self.model.word_embedding.shape[0]
             if ids is not None and ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < size:
                 raise ValueError(f"{name} must lie in 0 … {size - 1}, the model's vocabulary")
-        pattern = "causal" if isinstance(self.model, Causal) else "bidirectional"
+        one_sided = isinstance(self.model, Causal) and not isinstance(self.model, Bidirectional)
+        pattern = "causal" if one_sided else "bidirectional"
         inputs = from_padded(input_ids, attention_mask, token_type_ids, pattern)  # type: ignore[arg-type]
         real, decoder = real_places(input_ids, attention_mask), None
         most, longest = self.model.positions, max(inputs.layout.lengths, default=0)
@@ -228,13 +229,16 @@ def export(run: str | Path, directory: str | Path) -> None:
 
 @cache
 def families() -> dict[str, type[Portable]]:
-    """The families that Hugging Face knows too, by its `model_type`: every one that a file of cloze.models defines."""
+    """The families that Hugging Face knows too, by its `model_type`: every one that a file of cloze.models defines.
+
+    One that inherits another's `model_type` (UniLM is a BERT to transformers) does not take its place.
+    """
     found: dict[str, type[Portable]] = {}
     for module in pkgutil.iter_modules(models.__path__):
         loaded = importlib.import_module(f"{models.__name__}.{module.name}")
         for _, kind in inspect.getmembers(loaded, inspect.isclass):
             here = kind.__module__ == loaded.__name__ and not inspect.isabstract(kind)
-            if here and issubclass(kind, Portable) and issubclass(kind, Backbone):
+            if here and issubclass(kind, Portable) and issubclass(kind, Backbone) and "model_type" in vars(kind):
                 found[kind.model_type] = kind
     return found
 

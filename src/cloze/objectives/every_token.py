@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 class EveryToken(Objective[M, R]):
-    """Cross-entropy of `targets["tokens"]`, one for each hidden state, with the family's own head."""
+    """Cross-entropy of `targets["tokens"]`, one for each hidden state, with the family's own head.
+
+    Where `targets["at"]` names rows, one for each of these.
+    """
 
     term: ClassVar[str]  # the loss's name
 
@@ -31,7 +34,8 @@ class EveryToken(Objective[M, R]):
     def forward(self, model: M, batch: Batch) -> StepOutput:
         targets = batch.targets["tokens"]
         states = model(batch)
-        total, right = token_cross_entropy(self.head, states.last, model.word_embedding, targets, self.head_rows)
+        hidden = states.last.index_select(0, batch.targets["at"]) if "at" in batch.targets else states.last
+        total, right = token_cross_entropy(self.head, hidden, model.word_embedding, targets, self.head_rows)
         return StepOutput.of(states, {self.term: Term(total, len(targets))}, {"right": right})
 
     def metrics(self) -> dict[str, Metric]:

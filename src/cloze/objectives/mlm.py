@@ -35,19 +35,13 @@ from cloze.objectives.formats import (
     split_at_documents,
 )
 from cloze.objectives.pairs import Negatives, Pair, PairRules, Pairs, PairSampler
+from cloze.objectives.shares import fates, share
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
 
 LONGEST = {"ngram": 3, "span": 10}  # words, as ALBERT and SpanBERT have it
 STOP = 0.2  # SpanBERT: the chance that a span ends after a word
-
-
-def _share(name: str, value: float, lowest_excluded: bool = False) -> None:
-    if not 0 <= value <= 1 or (lowest_excluded and value == 0):
-        interval = "(0, 1]" if lowest_excluded else "[0, 1]"
-        near = f" Did you mean {value / (10 if value < 10 else 100):g}?" if 1 < value <= 100 else ""
-        raise Refusal(f"objective.{name}={value:g} must lie in {interval}.{near}")
 
 
 class MaskedExamples(ExampleBuilder):
@@ -82,17 +76,10 @@ class MaskedExamples(ExampleBuilder):
         pair_rules: PairRules | None = None,
         judge: list[Literal["nsp", "sop"]] | None = None,
     ) -> None:
-        _share("mask_ratio", mask_ratio, lowest_excluded=True)
+        share("mask_ratio", mask_ratio, lowest_excluded=True)
         if judged_at is not None:
-            _share("judged_at", judged_at, lowest_excluded=True)
-        for name, value in (("mask", mask), ("random", random), ("keep", keep)):
-            _share(name, value)
-        if abs(mask + random + keep - 1) > 1e-6:
-            raise Refusal(
-                f"objective.mask={mask:g}, objective.random={random:g} and objective.keep={keep:g} are shares of the selected tokens: "
-                f"they add up to {mask + random + keep:g}, not 1. With objective.mask={mask:g} objective.random={random:g} it is "
-                f"objective.keep={max(0.0, 1 - mask - random):g}."
-            )
+            share("judged_at", judged_at, lowest_excluded=True)
+        fates(mask, random, keep)
         if max_predictions is not None and max_predictions < 1:
             raise Refusal(f"objective.max_predictions={max_predictions} must be at least 1, or null for no limit.")
         self.distribution = self._lengths(unit, longest, stop)
@@ -104,7 +91,7 @@ class MaskedExamples(ExampleBuilder):
         if duplicates is not None and duplicates < 1:
             raise Refusal(f"objective.duplicates={duplicates} must be at least 1: the masks that each example has.")
         if short_share is not None:
-            _share("short_share", short_share)
+            share("short_share", short_share)
             if format != "segment_pair":
                 raise Refusal(
                     f"objective.short_share={short_share:g} has no effect with objective.format={format}: "
@@ -150,7 +137,7 @@ class MaskedExamples(ExampleBuilder):
         if longest is not None and longest < 1:
             raise Refusal(f"objective.longest={longest} must be at least 1 (words).")
         if stop is not None:
-            _share("stop", stop, lowest_excluded=True)
+            share("stop", stop, lowest_excluded=True)
         if unit == "ngram":
             return corruption.ngram_distribution(longest or LONGEST[unit])
         if unit == "span":
