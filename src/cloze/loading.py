@@ -132,7 +132,8 @@ class Pretrained:
         vocabulary = self.tokenizer.vocabulary
         first = self.tokenizer.encode(text, special=True)
         if isinstance(self.model, EncoderDecoder):
-            return [*first[: self.length - 1], vocabulary["eos"]], []
+            begin = [vocabulary["bos"]] if "bos" in vocabulary.special else []
+            return [*begin, *first[: self.length - 1 - len(begin)], vocabulary["eos"]], []
         if isinstance(self.model, Causal):
             return first[: self.length] or [vocabulary["eos"]], []
         if second is None:

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from cloze.models.albert import Albert
-from cloze.models.base import Backbone, Batch, Sequences
+from cloze.models.bart import Bart
+from cloze.models.base import Backbone, Batch, EncoderDecoder, Sequences
 from cloze.models.bert import Bert
 from cloze.models.gpt import GPT
 from cloze.models.gpt2 import GPT2
@@ -27,6 +28,7 @@ FAMILIES: dict[str, Callable[[], Backbone]] = {
     "gpt": lambda: GPT(WORDS, LENGTH, False, layers=2, width=32, heads=2, inner=48),
     "gpt2": lambda: GPT2(WORDS, LENGTH, False, layers=2, width=32, heads=2, inner=48),
     "t5": lambda: T5(WORDS, LENGTH, False, layers=2, width=32, heads=2, head_width=8, inner=48),
+    "bart": lambda: Bart(WORDS, LENGTH, False, layers=2, width=32, heads=2, inner=48),
 }
 LENGTHS = {"encoder": [5, 24, 24, 1, 17, 23], "decoder": [9, 2, 12, 12, 4, 1]}
 
@@ -43,7 +45,7 @@ def run(name: str, model: Backbone, way: Way | None, static: bool) -> tuple[Tens
     inputs = sequences(
         LENGTHS["encoder"], "causal" if name in ("gpt", "gpt2") else "bidirectional", way, name in ("bert", "albert")
     )
-    decoder = sequences(LENGTHS["decoder"], "causal", way, False) if name == "t5" else None
+    decoder = sequences(LENGTHS["decoder"], "causal", way, False) if isinstance(model, EncoderDecoder) else None
     rows = torch.arange(len((decoder or inputs).tokens))
     if static:
         inputs, rows = pad(inputs, 30)
@@ -72,14 +74,14 @@ def test_hidden_states_and_gradients(name: str) -> None:
                 )
 
 
-@pytest.mark.parametrize("name", ["bert", "gpt2", "t5"])
+@pytest.mark.parametrize("name", ["bert", "gpt2", "t5", "bart"])
 def test_a_sequence_sees_nothing_of_its_neighbours(name: str) -> None:
     """Alone or among others, a sequence's states are the same."""
     torch.manual_seed(0)
     model = FAMILIES[name]().eval()
     pattern: Pattern = "causal" if name in ("gpt", "gpt2") else "bidirectional"
     whole = sequences(LENGTHS["encoder"], pattern, None, False)
-    decoder = sequences(LENGTHS["decoder"], "causal", None, False) if name == "t5" else None
+    decoder = sequences(LENGTHS["decoder"], "causal", None, False) if isinstance(model, EncoderDecoder) else None
     together = model(Batch(whole, {}, {}, {}, decoder=decoder)).last
 
     def alone(of: Sequences, b: int) -> Sequences:

@@ -463,7 +463,7 @@ def _learn(
 
 
 def _template(surfaces: dict[str, str], backend: tokenizers.Tokenizer, sentinels: int) -> Any:
-    """What Hugging Face adds around texts: BERT's [CLS] A [SEP] B [SEP]; T5's end of sequence; nothing for others."""
+    """What Hugging Face adds around texts: BERT's [CLS] A [SEP] B [SEP]; BART's <s> A </s>; T5's A </s>; nothing for others."""
     from tokenizers.processors import TemplateProcessing
 
     def number(surface: str) -> tuple[str, int]:
@@ -475,6 +475,11 @@ def _template(surfaces: dict[str, str], backend: tokenizers.Tokenizer, sentinels
         cls, sep = surfaces["cls"], surfaces["sep"]
         return TemplateProcessing(
             single=f"{cls} $A {sep}", pair=f"{cls} $A {sep} $B:1 {sep}:1", special_tokens=[number(cls), number(sep)]
+        )
+    if {"bos", "eos", "mask"} <= surfaces.keys():
+        bos, eos = surfaces["bos"], surfaces["eos"]
+        return TemplateProcessing(
+            single=f"{bos} $A {eos}", pair=f"{bos} $A {eos} {eos} $B {eos}", special_tokens=[number(bos), number(eos)]
         )
     if sentinels and "eos" in surfaces:
         eos = surfaces["eos"]

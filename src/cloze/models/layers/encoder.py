@@ -27,8 +27,16 @@ class AttentionSublayer(SelfAttention):
 class FeedForwardSublayer(FeedForward):
     """Feed-forward layers with dropout, added to their input, normed after: (N, width) -> (N, width)."""
 
-    def __init__(self, width: int, inner: int, activation: Activation, dropout: float, epsilon: float) -> None:
-        super().__init__(width, inner, activation)
+    def __init__(
+        self,
+        width: int,
+        inner: int,
+        activation: Activation,
+        dropout: float,
+        epsilon: float,
+        inner_dropout: float = 0.0,
+    ) -> None:
+        super().__init__(width, inner, activation, inner_dropout=inner_dropout)
         self.norm = nn.LayerNorm(width, eps=epsilon)
         self.sublayer_dropout = dropout
 
@@ -49,10 +57,11 @@ class EncoderLayer(nn.Module):
         dropout: float,
         attention_dropout: float,
         epsilon: float,
+        inner_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.attention = AttentionSublayer(width, heads, dropout, attention_dropout, epsilon)
-        self.feed_forward = FeedForwardSublayer(width, inner, activation, dropout, epsilon)
+        self.feed_forward = FeedForwardSublayer(width, inner, activation, dropout, epsilon, inner_dropout)
 
     def forward(self, x: Tensor, layout: Layout, cache: Cache | None = None) -> Tensor:
         layer_output: Tensor = self.feed_forward(self.attention(x, layout, cache))

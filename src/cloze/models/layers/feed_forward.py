@@ -7,6 +7,8 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from cloze.models.layers.dropout import drop
+
 Activation = Literal["gelu", "gelu_tanh", "relu", "silu"]
 
 
@@ -24,14 +26,21 @@ def activate(x: Tensor, activation: Activation) -> Tensor:
 
 
 class FeedForward(nn.Module):
-    """Two dense layers with an activation between them: (N, width) -> (N, width) by way of (N, inner)."""
+    """Two dense layers with an activation between them: (N, width) -> (N, width) by way of (N, inner).
 
-    def __init__(self, width: int, inner: int, activation: Activation, bias: bool = True) -> None:
+    `inner_dropout` is of what the activation gives.
+    """
+
+    def __init__(
+        self, width: int, inner: int, activation: Activation, bias: bool = True, inner_dropout: float = 0.0
+    ) -> None:
         super().__init__()
         self.inner = nn.Linear(width, inner, bias)
         self.outer = nn.Linear(inner, width, bias)
         self.activation: Activation = activation
+        self.inner_dropout = inner_dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        hidden: Tensor = self.outer(activate(self.inner(x), self.activation))
+        inside = drop(activate(self.inner(x), self.activation), self.inner_dropout, self.training)
+        hidden: Tensor = self.outer(inside)
         return hidden

@@ -44,3 +44,12 @@ class TiedHead(TokenHead):
     def features(self, hidden: Tensor) -> Tensor:
         # scaled before the product: M * width numbers instead of M * V
         return hidden if self.scale == 1.0 else hidden * self.scale
+
+
+class OffsetHead(TokenHead):
+    """Products with the word embedding and a fixed number for each token, which is not learnt (BART's `final_logits_bias`)."""
+
+    def __init__(self, vocabulary: int) -> None:
+        super().__init__()
+        del self._parameters["bias"]
+        self.register_buffer("bias", torch.zeros(vocabulary))
