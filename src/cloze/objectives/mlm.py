@@ -35,7 +35,7 @@ from cloze.objectives.formats import (
     split_at_documents,
 )
 from cloze.objectives.pairs import Negatives, Pair, PairRules, Pairs, PairSampler
-from cloze.objectives.shares import fates, share
+from cloze.objectives.shares import check_fates, check_share
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
@@ -76,10 +76,10 @@ class MaskedExamples(ExampleBuilder):
         pair_rules: PairRules | None = None,
         judge: list[Literal["nsp", "sop"]] | None = None,
     ) -> None:
-        share("mask_ratio", mask_ratio, lowest_excluded=True)
+        check_share("mask_ratio", mask_ratio, lowest_excluded=True)
         if judged_at is not None:
-            share("judged_at", judged_at, lowest_excluded=True)
-        fates(mask, random, keep)
+            check_share("judged_at", judged_at, lowest_excluded=True)
+        check_fates(mask, random, keep)
         if max_predictions is not None and max_predictions < 1:
             raise Refusal(f"objective.max_predictions={max_predictions} must be at least 1, or null for no limit.")
         self.distribution = self._lengths(unit, longest, stop)
@@ -91,7 +91,7 @@ class MaskedExamples(ExampleBuilder):
         if duplicates is not None and duplicates < 1:
             raise Refusal(f"objective.duplicates={duplicates} must be at least 1: the masks that each example has.")
         if short_share is not None:
-            share("short_share", short_share)
+            check_share("short_share", short_share)
             if format != "segment_pair":
                 raise Refusal(
                     f"objective.short_share={short_share:g} has no effect with objective.format={format}: "
@@ -137,7 +137,7 @@ class MaskedExamples(ExampleBuilder):
         if longest is not None and longest < 1:
             raise Refusal(f"objective.longest={longest} must be at least 1 (words).")
         if stop is not None:
-            share("stop", stop, lowest_excluded=True)
+            check_share("stop", stop, lowest_excluded=True)
         if unit == "ngram":
             return corruption.ngram_distribution(longest or LONGEST[unit])
         if unit == "span":

@@ -5,6 +5,7 @@ https://arxiv.org/abs/1801.10198).
 
 from __future__ import annotations
 
+import copy
 from typing import Literal
 
 import numpy as np
@@ -47,7 +48,8 @@ class PrefixExamples(CausalExamples):
         """(B,): how many tokens of each window all may see."""
         if self.prefix is None:
             return 1 + keyed.integers(keyed.stream(keys, "prefix"), np.zeros(1, np.int64), lengths)
-        return np.maximum(1, np.rint(lengths * self.prefix)).astype(np.int64)
+        rounded: NDArray[np.int64] = np.maximum(1, np.rint(lengths * self.prefix)).astype(np.int64)
+        return rounded
 
     def sample(self, examples: Examples, indices: NDArray[np.int64], keys: keyed.Keys) -> Sample:
         whole = super().sample(examples, indices, keys)
@@ -66,7 +68,9 @@ class PrefixExamples(CausalExamples):
         return {"prefix_lm": int((lengths - self._prefixes(lengths, keys) + 1).sum())}
 
     def judge(self) -> PrefixExamples:
-        return PrefixExamples(self.vocabulary, self.length, self.documents, self.judged_prefix, self.judged_prefix)
+        judge = copy.copy(self)
+        judge.prefix = self.judged_prefix
+        return judge
 
     def explain(self, sample: Sample) -> list[list[str]]:
         words = np.where(sample.inputs.tokens == self.vocabulary["eos"], "special", "").astype(object)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cloze.errors import Refusal
 
 
-def share(name: str, value: float, lowest_excluded: bool = False) -> None:
+def check_share(name: str, value: float, lowest_excluded: bool = False) -> None:
     """Refuses a share outside of [0, 1], or of (0, 1]. Settings by their name."""
     if not 0 <= value <= 1 or (lowest_excluded and value == 0):
         interval = "(0, 1]" if lowest_excluded else "[0, 1]"
@@ -13,10 +13,10 @@ def share(name: str, value: float, lowest_excluded: bool = False) -> None:
         raise Refusal(f"objective.{name}={value:g} must lie in {interval}.{near}")
 
 
-def fates(mask: float, random: float, keep: float) -> None:
+def check_fates(mask: float, random: float, keep: float) -> None:
     """Refuses shares of the selected tokens that do not add up to 1."""
     for name, value in (("mask", mask), ("random", random), ("keep", keep)):
-        share(name, value)
+        check_share(name, value)
     if abs(mask + random + keep - 1) > 1e-6:
         raise Refusal(
             f"objective.mask={mask:g}, objective.random={random:g} and objective.keep={keep:g} are shares of the selected tokens: "

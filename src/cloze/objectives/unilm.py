@@ -19,7 +19,7 @@ from cloze.objectives.base import ExampleBuilder, Examples, StepOutput, Tally
 from cloze.objectives.corruption import beginnings
 from cloze.objectives.every_token import EveryToken
 from cloze.objectives.formats import lay_out, pack_sentences, special_places
-from cloze.objectives.shares import fates, share
+from cloze.objectives.shares import check_fates, check_share
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
@@ -68,11 +68,11 @@ class MixedExamples(ExampleBuilder):
                 raise Refusal(f"objective.{name}={proportion:g} is a proportion: it must be 0 or more.")
         if not sum(proportions):
             raise Refusal(f"objective.{', objective.'.join(PATTERNS)} are all 0: no example would have a pattern.")
-        share("mask_ratio", mask_ratio, lowest_excluded=True)
+        check_share("mask_ratio", mask_ratio, lowest_excluded=True)
         if judged_at is not None:
-            share("judged_at", judged_at, lowest_excluded=True)
-        share("ngrams", ngrams)
-        fates(mask, random, keep)
+            check_share("judged_at", judged_at, lowest_excluded=True)
+        check_share("ngrams", ngrams)
+        check_fates(mask, random, keep)
         if length < 5:
             raise Refusal(f"length={length} leaves no room for a pair: objective=unilm needs at least length=5.")
         self.vocabulary, self.length = vocabulary, length
