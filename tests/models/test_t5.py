@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -16,6 +19,7 @@ from cloze.errors import Refusal
 from cloze.models.base import Batch
 from cloze.models.padding import flat
 from cloze.models.t5 import T5, RelativeBias
+from cloze.objectives.cross_entropy import token_cross_entropy
 from tests.models.parity import laid_out, scramble
 
 transformers = import_module("transformers")
@@ -31,6 +35,15 @@ SHAPES: list[dict[str, Any]] = [
         "num_heads": 3,
         "relative_attention_num_buckets": 16,
         "relative_attention_max_distance": 40,
+    },
+    {
+        "d_model": 48,
+        "d_kv": 16,
+        "d_ff": 70,
+        "num_layers": 2,
+        "num_heads": 2,
+        "feed_forward_proj": "gated-gelu",
+        "tie_word_embeddings": False,
     },
 ]
 VOCABULARY = 97
@@ -57,14 +70,27 @@ def theirs_of(shape: dict[str, Any], scale: float = 0.1) -> Any:
     model = transformers.T5ForConditionalGeneration(config).eval()
     scramble(model, scale=scale)
     model.tie_weights()
+    if not config.scale_decoder_outputs:  # published checkpoints of version 1.1 have an output layer of their own
+        model.lm_head.weight = torch.nn.Parameter(torch.randn(VOCABULARY, config.d_model) * 0.1)
     return model
 
 
 def ours_of(theirs: Any) -> T5:
     settings, weights = T5.from_transformers(theirs.config.to_dict(), theirs.state_dict())
     model = T5(VOCABULARY, 30, False, **settings).eval()
-    model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in weights.items()})
+    model.load_state_dict(part(weights, "model."))
     return model
+
+
+def part(weights: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
+
+
+def head_of(theirs: Any, ours: T5) -> Any:
+    head = ours.token_head()
+    _, weights = T5.from_transformers(theirs.config.to_dict(), theirs.state_dict())
+    head.load_state_dict(part(weights, "objective.head."))
+    return head.to(ours.word_embedding.dtype)
 
 
 def batch_of(inputs: list[list[int]], outputs: list[list[int]]) -> Batch:
@@ -90,11 +116,41 @@ def test_published_counts(size: str, parameters: int) -> None:
     assert sum(p.numel() for p in [*model.parameters(), *head.parameters()]) == parameters
 
 
+@pytest.mark.parametrize(
+    ("size", "parameters"),
+    [
+        ("small", 76_961_152),
+        ("base", 247_577_856),
+        ("large", 783_150_080),
+        ("xl", 2_849_757_184),
+        ("xxl", 11_135_332_352),
+    ],
+)
+def test_counts_of_version_1_1(size: str, parameters: int) -> None:
+    """As of the checkpoints that Flan-T5 and T5 1.1 are published as; theirs is counted with its output layer apart."""
+    settings = dict(compose(["model=t5_v1_1", "objective=span_corruption", f"size=t5_v1_1/{size}"]).config.model)
+    assert settings.pop("_target_") == "cloze.models.t5.T5"
+    with torch.device("meta"):
+        model = T5(32128, 512, False, **settings)
+        head = model.token_head()
+        theirs = transformers.T5ForConditionalGeneration(
+            transformers.T5Config(
+                d_model=model.width,
+                d_ff=settings["inner"],
+                num_layers=settings["layers"],
+                num_heads=settings["heads"],
+                feed_forward_proj="gated-gelu",
+            )
+        )
+    assert sum(p.numel() for p in [*model.parameters(), *head.parameters()]) == parameters
+    assert sum(p.numel() for p in theirs.parameters()) + theirs.lm_head.weight.numel() == parameters
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("left", [False, True], ids=["right-padded", "left-padded"])
 @pytest.mark.parametrize("scale", [0.02, 0.1])
 def test_logits_and_loss_are_transformers(shape: dict[str, Any], left: bool, scale: float) -> None:
-    """The encoder's padding on either side, the decoder's on the right; distances reach beyond the last bucket.
+    """Padding on either side, of the encoder and of the decoder; distances reach beyond the last bucket.
 
     Unscaled attention between far scrambled weights has scores of a size at which 32 bits differ in the fifth place:
     those are compared in 64.
@@ -105,27 +161,38 @@ def test_logits_and_loss_are_transformers(shape: dict[str, Any], left: bool, sca
         theirs, ours = theirs.double(), ours.double()
     inputs, targets = rows_of([5, 150, 1, 17]), rows_of([50, 3, 1, 27], seed=1)
     ids, mask = padded(inputs, left=left)
-    labels, label_mask = padded(targets, fill=-100)
+    labels, label_mask = padded(targets, fill=-100, left=left)
     shifted = [[0, *target[:-1]] for target in targets]
+    decoder_ids, decoder_mask = padded(shifted, left=left)
     with torch.no_grad():
-        expected = theirs(ids, attention_mask=mask, labels=labels)
+        expected = theirs(
+            ids,
+            attention_mask=mask,
+            decoder_input_ids=decoder_ids,
+            decoder_attention_mask=decoder_mask,
+            labels=labels,
+        )
         states = ours(batch_of(inputs, shifted))
-        logits = ours.token_head()(states.last, ours.word_embedding)
+        logits = head_of(theirs, ours)(states.last, ours.word_embedding)
     flat_targets = torch.tensor([token for target in targets for token in target])
     assert (logits - expected.logits[label_mask.bool()]).abs().max() <= 1e-5
     assert abs(F.cross_entropy(logits, flat_targets) - expected.loss) <= 1e-5
     assert (states.encoder - expected.encoder_last_hidden_state[mask.bool()]).abs().max() <= 1e-5
 
 
-def test_gradients_are_transformers() -> None:
-    theirs = theirs_of(SHAPES[0])
-    ours = ours_of(theirs)
+@pytest.mark.parametrize("shape", [SHAPES[0], SHAPES[3]], ids=str)
+@pytest.mark.parametrize("rows", [0, 4])
+def test_gradients_are_transformers(shape: dict[str, Any], rows: int) -> None:
+    """By way of the objective's cross-entropy, all tokens through the head at once and a few at a time."""
+    theirs = theirs_of(shape)
+    ours, head = ours_of(theirs), head_of(theirs, ours_of(theirs))
     inputs, targets = rows_of([15, 15]), rows_of([9, 9], seed=1)
     theirs(torch.tensor(inputs), labels=torch.tensor(targets)).loss.backward()
     states = ours(batch_of(inputs, [[0, *target[:-1]] for target in targets])).last
-    logits = ours.token_head()(states, ours.word_embedding)
-    F.cross_entropy(logits, torch.tensor(targets).flatten()).backward()
+    total, _ = token_cross_entropy(head, states, ours.word_embedding, torch.tensor(targets).flatten(), rows)
+    (total / 18).backward()
     gradients = {f"model.{name}": p.grad for name, p in ours.named_parameters()}
+    gradients |= {f"objective.head.{name}": p.grad for name, p in head.named_parameters()}
     _, expected = T5.from_transformers(theirs.config.to_dict(), {name: p.grad for name, p in theirs.named_parameters()})
     assert gradients.keys() == expected.keys()
     for name, gradient in gradients.items():
@@ -134,18 +201,17 @@ def test_gradients_are_transformers() -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_transformers_loads_what_we_write(shape: dict[str, Any]) -> None:
+def test_transformers_loads_what_we_write(shape: dict[str, Any], tmp_path: Path) -> None:
     theirs = theirs_of(shape)
     settings, weights = T5.from_transformers(theirs.config.to_dict(), theirs.state_dict())
     config, state = T5.to_transformers(settings, weights, Vocabulary(VOCABULARY, {"eos": 1, "pad": 0}))
-    again = transformers.T5ForConditionalGeneration(transformers.T5Config(**config)).eval()
-    left = again.load_state_dict(state, strict=False)
-    tied = {"encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"}
-    assert set(left.missing_keys) == tied and not left.unexpected_keys
-    again.tie_weights()
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    safetensors.torch.save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
+    again, told = transformers.T5ForConditionalGeneration.from_pretrained(tmp_path, output_loading_info=True)
+    assert not told["missing_keys"] and not told["unexpected_keys"] and not told["mismatched_keys"]
     ids, labels = torch.tensor(rows_of([20])), torch.tensor(rows_of([11], seed=1))
     with torch.no_grad():
-        assert torch.equal(again(ids, labels=labels).logits, theirs(ids, labels=labels).logits)
+        assert torch.equal(again.eval()(ids, labels=labels).logits, theirs(ids, labels=labels).logits)
 
 
 @pytest.mark.parametrize("both_sides", [True, False])
@@ -228,11 +294,39 @@ def test_wrong_settings_are_refused(settings: dict[str, Any], word: str) -> None
         T5(50, 30, False, **{"layers": 1, "width": 16, "heads": 2, "head_width": 8, "inner": 32} | settings)
 
 
-@pytest.mark.parametrize("change", [{"feed_forward_proj": "gated-gelu"}, {"tie_word_embeddings": False}])
-def test_version_1_1_is_refused(change: dict[str, Any]) -> None:
+def test_what_it_does_not_do_is_refused() -> None:
     theirs = theirs_of(SHAPES[0])
-    with pytest.raises(Refusal, match=next(iter(change))):
-        T5.from_transformers(theirs.config.to_dict() | change, theirs.state_dict())
+    with pytest.raises(Refusal, match="feed_forward_proj"):
+        T5.from_transformers(theirs.config.to_dict() | {"feed_forward_proj": "gated-silu"}, theirs.state_dict())
+    with pytest.raises(Refusal, match=r"lm_head\.weight is not its shared\.weight"):
+        T5.from_transformers(
+            theirs.config.to_dict(), theirs.state_dict() | {"lm_head.weight": torch.zeros(VOCABULARY, 48)}
+        )
+
+
+def test_published_configurations_of_version_1_1_are_read() -> None:
+    """They say tie_word_embeddings: false; what transformers itself writes today says scale_decoder_outputs."""
+    theirs = theirs_of(SHAPES[3])
+    published = theirs.config.to_dict() | {"tie_word_embeddings": False}
+    del published["scale_decoder_outputs"]
+    for config in (published, theirs.config.to_dict()):
+        settings, weights = T5.from_transformers(config, theirs.state_dict())
+        assert (settings["feed_forward"], settings["tied"]) == ("gated_gelu", False)
+        assert torch.equal(weights["objective.head.weight"], theirs.lm_head.weight)
+
+
+def test_mt5_is_read() -> None:
+    config = transformers.MT5Config(vocab_size=VOCABULARY, d_model=32, d_kv=8, d_ff=40, num_layers=2, num_heads=3)
+    theirs = transformers.MT5ForConditionalGeneration(config).eval()
+    scramble(theirs)
+    theirs.tie_weights()
+    theirs.lm_head.weight = torch.nn.Parameter(torch.randn(VOCABULARY, 32) * 0.1)
+    ours = ours_of(theirs)
+    ids, targets = torch.tensor(rows_of([20])), rows_of([11], seed=1)
+    with torch.no_grad():
+        expected = theirs(ids, labels=torch.tensor(targets)).logits[0]
+        states = ours(batch_of(ids.tolist(), [[0, *targets[0][:-1]]]))
+        assert (head_of(theirs, ours)(states.last, ours.word_embedding) - expected).abs().max() <= 1e-5
 
 
 def test_depth_covers_every_parameter() -> None:

@@ -126,7 +126,7 @@ class HiddenStates:
 class TokenHead(nn.Module):
     """The family's own way from hidden states to vocabulary logits; the word embedding is lent to it at every call.
 
-    A family says what `features` are. One whose logits are not features @ embedding.T + bias has a `forward` of its own.
+    A family says what `features` are. One whose logits are not features @ table.T + bias has a `forward` of its own.
     """
 
     bias: Tensor | None  # (V,)
@@ -139,9 +139,13 @@ class TokenHead(nn.Module):
         """(M, width) hidden states -> (M, E): what is multiplied with the word embedding."""
         return hidden
 
+    def table(self, embedding: Tensor) -> Tensor:
+        """(V, E): what they are multiplied with, the word embedding or, in a head that is not tied to it, a table of its own."""
+        return embedding
+
     def forward(self, hidden: Tensor, embedding: Tensor) -> Tensor:
         """(M, width) hidden states and (V, E) word embedding -> (M, V) logits."""
-        return F.linear(self.features(hidden), embedding, self.bias)
+        return F.linear(self.features(hidden), self.table(embedding), self.bias)
 
     def cross_entropy(self, hidden: Tensor, embedding: Tensor, targets: Tensor) -> tuple[Tensor, Tensor] | None:
         """Sum of the cross-entropies in nats and (M,) whether each target is the first choice, where the head has a way of its own
@@ -154,9 +158,11 @@ class Backbone(nn.Module, ABC):
     `length`, `pooler` and, where a family has one, `generator` (whether it is built)."""
 
     reads: ClassVar[type[Record]] = Text
-    caches: ClassVar[bool] = (
-        False  # whether it goes by `Batch.cache`; one that does not reads a text that grows from its start
-    )
+    caches: ClassVar[bool] = False  # whether it goes by `Batch.cache`; else a text that grows is read from its start
+    opening: ClassVar[
+        tuple[str, ...]
+    ] = ()  # roles of the special tokens that stand before a text, where the tokenizer has them
+    closing: ClassVar[tuple[str, ...]] = ()  # and behind it
     role: ClassVar[str]  # the role in words, for refusals: "sees both sides of every token"
     width: int
     initializer_range: float = 0.02  # the deviation with which weights that an objective puts on the model begin
@@ -192,6 +198,7 @@ class Bidirectional(Backbone):
     """Sees both sides of every token."""
 
     role = "sees both sides of every token"
+    opening, closing = ("cls",), ("sep",)
 
 
 class Causal(Backbone):
@@ -204,6 +211,8 @@ class EncoderDecoder(Backbone):
     """Reads one text and writes another."""
 
     role = "reads one text and writes another"
+    opening, closing = ("bos",), ("eos",)
+    begins: ClassVar[str] = "pad"  # role of the token that the decoder begins with, where no objective says another
 
 
 class Prefixed(Backbone):

@@ -25,6 +25,7 @@ class Portable(ABC):
     """A family that Hugging Face knows too: what `init=` and `cloze export` call."""
 
     model_type: ClassVar[str]  # `model_type` in Hugging Face's config.json
+    other_types: ClassVar[tuple[str, ...]] = ()  # further ones that are read, but not written
 
     @classmethod
     @abstractmethod
@@ -44,6 +45,13 @@ class Portable(ABC):
         cls, settings: Mapping[str, Any], weights: Mapping[str, Tensor], vocabulary: Vocabulary
     ) -> tuple[dict[str, Any], Weights]:
         """(config.json with `architectures`, state dict) for transformers; its class depends on the heads there are."""
+
+    @classmethod
+    def companions(
+        cls, settings: Mapping[str, Any], weights: Mapping[str, Tensor], vocabulary: Vocabulary
+    ) -> dict[str, tuple[dict[str, Any], Weights]]:
+        """What else transformers keeps as a model of its own, by the name of the folder that `cloze export` puts it into."""
+        return {}
 
 
 @dataclass(frozen=True)

@@ -36,12 +36,14 @@ def token_cross_entropy(
         return own
     rows = rows or max(1, PIECE * (1 if hidden.device.type == "cpu" else 16) // embedding.shape[0])
     if hidden.device.type == "cpu" and torch.is_grad_enabled() and type(head).forward is TokenHead.forward:
-        features = head.features(hidden)
-        if features.requires_grad or embedding.requires_grad:
-            total, right = eagerly(_Products, features, embedding, head.bias, targets, rows)
+        features, table = head.features(hidden), head.table(embedding)
+        if features.requires_grad or table.requires_grad:
+            total, right = eagerly(_Products, features, table, head.bias, targets, rows)
             return total, right
     if len(hidden) <= rows:
         return _cross_entropy(head(hidden, embedding), targets)
+    if head.table(embedding) is not embedding:
+        embedding = embedding.detach()  # the head does without it
     parameters = [parameter for parameter in head.parameters() if parameter.requires_grad]
     total, right = eagerly(_Pieces, head, targets, rows, hidden, embedding, *parameters)
     return total, right
