@@ -88,6 +88,12 @@ class Layout:
         return self._there(torch.tensor(self.offsets[:-1], dtype=torch.int64))
 
     @cached_property
+    def lasts(self) -> Tensor:
+        """(B,) int64: the row of each sequence's last token."""
+        last = [start + n - 1 for start, n in zip(self.offsets[:-1], self.lengths, strict=True)]
+        return self._there(torch.tensor(last, dtype=torch.int64))
+
+    @cached_property
     def ends(self) -> Tensor:
         """(B+1,) int32: `offsets` as variable-length kernels take them."""
         return self._there(torch.tensor(self.offsets, dtype=torch.int32))

@@ -35,11 +35,14 @@ class TransformedHead(TokenHead):
 
 
 class TiedHead(TokenHead):
-    """Products with the word embedding and nothing more (GPT-2, T5): no parameters. `scale` is T5's width ** -0.5."""
+    """Products with the word embedding and nothing more (GPT-2, T5): no parameters. `scale` is T5's width ** -0.5. With
+    `vocabulary` each word has a bias (Transformer-XL, XLNet), which begins at 0."""
 
-    def __init__(self, scale: float = 1.0) -> None:
+    def __init__(self, scale: float = 1.0, vocabulary: int | None = None) -> None:
         super().__init__()
         self.scale = scale
+        if vocabulary is not None:
+            self.bias = nn.Parameter(torch.zeros(vocabulary))
 
     def features(self, hidden: Tensor) -> Tensor:
         # scaled before the product: M * width numbers instead of M * V
@@ -53,3 +56,16 @@ class OffsetHead(TokenHead):
         super().__init__()
         del self._parameters["bias"]
         self.register_buffer("bias", torch.zeros(vocabulary))
+
+
+class UntiedHead(TokenHead):
+    """An output layer of its own (ELMo): the word embedding that is lent to it is not looked at. Its rows begin with `deviation`."""
+
+    def __init__(self, vocabulary: int, width: int, deviation: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(vocabulary, width))
+        self.bias = nn.Parameter(torch.zeros(vocabulary))
+        nn.init.normal_(self.weight, std=deviation)
+
+    def table(self, embedding: Tensor) -> Tensor:
+        return self.weight
