@@ -12,6 +12,7 @@ from cloze.data import tokenizers
 from cloze.data.base import Corpus, Split, Text
 from cloze.models import storage
 from cloze.models.base import Backbone
+from cloze.models.conversion import Portable
 from cloze.schema import locate
 from tests.models.parity import scramble
 
@@ -29,6 +30,11 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gpt.GPT": {**SHAPE, "positions": 40, "inner": 128},
     "gpt2.GPT2": {**SHAPE, "positions": 40},
     "t5.T5": {**SHAPE, "head_width": 12},
+    "bart.Bart": {**SHAPE, "positions": 40},
+    "elmo.ELMo": {"layers": 2, "width": 32, "cells": 48},
+}
+PORTABLE = {
+    name: shape for name, shape in FAMILIES.items() if issubclass(locate(f"cloze.models.{name}", "model"), Portable)
 }
 LENGTH = 32
 
@@ -63,6 +69,10 @@ def tokenizer_of(family: str) -> tokenizers.Tokenizer:
         return tokenizers.BPE(vocabulary=150).trained(corpus, ("pad", "unk", "eos"), 0)
     if family.startswith("gpt2"):
         return tokenizers.ByteLevelBPE(400).trained(corpus, ("pad", "eos"), 0)
+    if family.startswith("bart"):
+        return tokenizers.ByteLevelBPE(400).trained(corpus, ("pad", "mask", "bos", "eos"), 0)
+    if family.startswith("elmo"):
+        return tokenizers.Word(min_frequency=1).trained(corpus, ("pad", "unk", "eos"), 0)
     return tokenizers.Unigram(vocabulary=150).trained(corpus, ("pad", "unk", "eos"), 20)
 
 

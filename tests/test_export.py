@@ -13,7 +13,7 @@ from cloze.cli import main
 from cloze.errors import Refusal
 from cloze.loading import export, families
 from cloze.models.base import EncoderDecoder
-from tests.pretrained import FAMILIES, TEXTS, built, saved_run, tokenizer_of
+from tests.pretrained import PORTABLE, TEXTS, built, saved_run, tokenizer_of
 
 transformers = import_module("transformers")
 
@@ -29,7 +29,7 @@ CLASSES = {
 WITH_PAIRS = {"bert.Bert": "BertForPreTraining", "albert.Albert": "AlbertForPreTraining"}
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", PORTABLE)
 def test_transformers_loads_an_exported_run(family: str, tmp_path: Path) -> None:
     saved_run(tmp_path / "run", family)
     export(tmp_path / "run", tmp_path / "out")
@@ -72,7 +72,7 @@ def test_the_pair_head_is_exported_too(family: str, tmp_path: Path) -> None:
     assert head.weight.shape == state["objective.pair_head.weight"].shape
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", PORTABLE)
 @pytest.mark.parametrize("file", ["safetensors", "pytorch", "sharded"])
 def test_we_load_what_transformers_writes(family: str, file: str, tmp_path: Path) -> None:
     """Their files in three forms, and a run exported and loaded again: every weight is the same."""
@@ -99,7 +99,7 @@ def test_we_load_what_transformers_writes(family: str, file: str, tmp_path: Path
 
 
 def test_every_family_that_transformers_knows_is_tried_here() -> None:
-    assert {f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}" for kind in families().values()} == set(FAMILIES)
+    assert {f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}" for kind in families().values()} == set(PORTABLE)
 
 
 def test_the_directory_must_be_free(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from cloze.data.base import Record, Text
 from cloze.models.cache import Cache
+from cloze.models.layers.feed_forward import Activation
 from cloze.models.layout import Layout
 
 
@@ -249,3 +250,4 @@ class Discriminator(Bidirectional):
 
     role = "has a generator that proposes replacements"
     generator: Bidirectional | None
+    activation: Activation = "gelu"  # of the layers, and of the head that tells what was replaced
