@@ -25,6 +25,7 @@ RUNTIME = {
 SINGLE = ("data", "tokenizer", "model", "optimizer", "schedule", "budget", "hardware", "checkpoint", "tracking")
 SIZES = (  # what the dial sets, the last ones for the families that have them
     "layers", "width", "heads", "head_width", "inner", "initializer_range", "learning_rate", "positions", "experts", "sparse_every",
+    "embedding_width", "generator_size",
 )  # fmt: skip
 _SECRET = re.compile(r"(^|_)(api_?key|token|secret|password|passwd|credentials?)$", re.IGNORECASE)
 
