@@ -72,7 +72,7 @@ class Cache:
             )
         room = kept.keys.shape[1]
         if max(kept.lengths) == room:
-            kept.keys, kept.values = (torch.cat([x, x.new_empty(x.shape)], 1) for x in (kept.keys, kept.values))
+            kept.keys, kept.values = (torch.cat([x, torch.zeros_like(x)], 1) for x in (kept.keys, kept.values))
             room *= 2
         places = torch.tensor([b * room + n for b, n in enumerate(kept.lengths)], device=keys.device)
         for store, new in ((kept.keys, keys), (kept.values, values)):
