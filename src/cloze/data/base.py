@@ -47,13 +47,29 @@ class Text(Record):
             parts.append(sentence)
         return "".join(parts)
 
+    @property
+    def documents(self) -> tuple[Text, ...]:
+        """What the record is to those who want plain text."""
+        return (self,)
+
 
 @dataclass(frozen=True)
 class Parallel(Text):
-    """A document and its translation, sentence by sentence. To those who want plain text it is two documents, one after the other."""
+    """A document and its translation, sentence by sentence. To those who want plain text it is two documents."""
 
     translation: tuple[str, ...] = ()  # as many as `sentences`
     translation_language: str = ""
+
+    def __post_init__(self) -> None:
+        if len(self.sentences) != len(self.translation):
+            raise ValueError(f"{self.where}: {len(self.sentences)} sentences, {len(self.translation)} translations")
+
+    @property
+    def documents(self) -> tuple[Text, ...]:
+        return (
+            Text(self.sentences, self.topic, self.where, self.language),
+            Text(self.translation, self.topic, self.where, self.translation_language),
+        )
 
 
 class Corpus(ABC):
@@ -65,6 +81,7 @@ class Corpus(ABC):
 
     reads: ClassVar[type[Record]] = Text
     generated: ClassVar[bool] = False  # reading makes the records up: what was just read is kept for who reads it next
+    language_sampling: float | None = None  # how training evens out the languages' shares (`cloze.data.languages`)
 
     @property
     @abstractmethod

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from cloze.data import cache as caches
 from cloze.data import recent
-from cloze.data.base import Corpus, Split, Text, TokenizedCorpus
+from cloze.data.base import Corpus, Record, Split, Text, TokenizedCorpus
 from cloze.data.tokenizers import Tokenizer
 from cloze.errors import Refusal, RunFailure
 
@@ -86,10 +86,13 @@ def opened(folder: Path) -> TokenizedCorpus:
 
 def _open(folder: Path, facts: dict[str, Any]) -> TokenizedCorpus:
     arrays: dict[str, Any] = {}
-    for name in ("tokens", "word_starts", "sentences", "documents", "topics"):
+    for name in ("tokens", "word_starts", "sentences", "documents", "topics", *_MULTILINGUAL):
+        if name in _MULTILINGUAL and f"{name}.npy" not in facts["files"]:
+            continue
         arrays[name] = np.asarray(np.load(folder / f"{name}.npy", mmap_mode="r"))  # as plain arrays: views are cheaper
     return TokenizedCorpus(
         **arrays,
+        language_names=tuple(facts.get("languages", ())),
         characters=facts["characters"],
         bytes=facts["bytes"],
         words=facts["words"],
@@ -115,9 +118,12 @@ class _Shard:
     max_id: int = -1
     topics: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    languages: list[str] = field(default_factory=list)
+    linked: bool = False  # some sentence translates another
 
 
 _RAW = {"tokens": None, "word_starts": np.bool_, "sentences": np.uint32, "documents": np.uint32, "topics": np.int32}
+_MULTILINGUAL = ("languages", "translations")  # arrays that only corpora have which need them
 
 
 def _token_type(tokenizer: Tokenizer) -> type[np.unsignedinteger[Any]]:
@@ -128,11 +134,12 @@ def _tokenize(corpus: Corpus, tokenizer: Tokenizer, part: Any, path: Path) -> _S
     """Tokenises one part into raw files path.tokens, path.word_starts, …; lengths, not offsets, for sentences and documents."""
     shard = _Shard(path)
     numbers: dict[str, int] = {}  # of topics
+    tongues = _Tongues()
     dtype = _token_type(tokenizer)
     with contextlib.ExitStack() as stack:
         files = {name: stack.enter_context(path.with_suffix(f".{name}").open("wb")) for name in _RAW}
         carried, last = 0, ""  # how many sentences of the document that the last batch left open, and its topic
-        for texts, owners, topics in _batches(recent.taken(corpus, part)):
+        for texts, owners, topics in _batches(tongues.documents(recent.taken(corpus, part))):
             ids, starts, lengths = tokenizer.encode_flat(texts)
             joined = "".join(texts)
             spaces = sum(not text.endswith("\n") for text in texts) - (
@@ -150,6 +157,7 @@ def _tokenize(corpus: Corpus, tokenizer: Tokenizer, part: Any, path: Path) -> _S
             last = topics[-1]
             shard.tokens += len(ids)
             shard.sentences += int(kept.sum())
+            tongues.kept.append(kept)
             shard.max_id = max(shard.max_id, int(ids.max()) if len(ids) else -1)
             files["tokens"].write(ids.astype(dtype).tobytes())
             files["word_starts"].write(starts.tobytes())
@@ -158,7 +166,73 @@ def _tokenize(corpus: Corpus, tokenizer: Tokenizer, part: Any, path: Path) -> _S
             _close(shard, files, numbers, np.array([carried]), [last])
     shard.topics = list(numbers)
     shard.notes = corpus.notes()
+    tongues.write(shard)
     return shard
+
+
+class _Tongues:
+    """What a part's documents say of languages: each document's own, and which sentence translates which.
+
+    Of parallel documents some dozens in one language come first and then their translations, so that what reads on over the end of a
+    document hardly ever comes upon its translation.
+    """
+
+    TOGETHER = 1 << 16  # characters of parallel documents before their translations follow
+
+    def __init__(self) -> None:
+        self.kept: list[NDArray[np.bool_]] = []  # which sentences have tokens, by batch
+        self._numbers: dict[str, int] = {}  # of languages
+        self._languages: list[int] = []  # of each document, those without a token and all
+        self._sizes: list[int] = []  # of each document, in sentences
+        self._originals: dict[int, int] = {}  # of documents that translate one: which
+
+    def documents(self, records: Iterable[Record]) -> Iterator[Text]:
+        """The documents of some records, none without a sentence."""
+        waiting: list[tuple[Text, int]] = []  # translations, and what they translate
+        size = 0
+        for record in records:
+            assert isinstance(record, Text)
+            if not record.sentences:
+                continue
+            first, *others = record.documents
+            yield self._noted(first)
+            for other in others:
+                waiting.append((other, len(self._sizes) - 1))
+                size += sum(map(len, other.sentences))
+            if size >= self.TOGETHER:
+                yield from self._translations(waiting)
+                waiting, size = [], 0
+        yield from self._translations(waiting)
+
+    def _noted(self, document: Text) -> Text:
+        self._languages.append(self._numbers.setdefault(document.language, len(self._numbers)))
+        self._sizes.append(len(document.sentences))
+        return document
+
+    def _translations(self, waiting: list[tuple[Text, int]]) -> Iterator[Text]:
+        for document, original in waiting:
+            self._originals[len(self._sizes)] = original
+            yield self._noted(document)
+
+    def write(self, shard: _Shard) -> None:
+        """The part's raw files, where there is anything to say. Translations are counted from the part's first sentence."""
+        if list(self._numbers) in ([], [""]) and not self._originals:
+            return
+        shard.languages, shard.linked = list(self._numbers), bool(self._originals)
+        kept = np.concatenate(self.kept)
+        sizes = np.array(self._sizes)
+        starts = np.cumsum(sizes) - sizes
+        there = np.add.reduceat(kept, starts, dtype=np.int64) > 0
+        np.array(self._languages, np.int32)[there].tofile(shard.path.with_suffix(".languages"))
+        if self._originals:
+            partners = np.full(len(kept), -1)
+            for document, original in self._originals.items():
+                ours, theirs = starts[document], starts[original]
+                places = np.arange(sizes[document])
+                partners[ours + places], partners[theirs + places] = theirs + places, ours + places
+            numbers = np.where(kept, np.cumsum(kept) - 1, -1)
+            partners = np.where(partners < 0, -1, numbers[partners])
+            partners[kept].astype(np.int64).tofile(shard.path.with_suffix(".translations"))
 
 
 def _close(
@@ -215,13 +289,14 @@ def _build(
         for shard in _shards(corpus, tokenizer, parts, raw, workers):
             shards.append(shard)
             advance(shard.tokens)
-    facts = {
+    facts: dict[str, Any] = {
         name: sum(getattr(shard, name) for shard in shards)
         for name in ("tokens", "sentences", "documents", "characters", "bytes", "words")
     }
     if facts["tokens"] == 0:
         raise Refusal(f"the {split} split of this corpus holds no text")
     _merge(shards, folder, _token_type(tokenizer), facts)
+    facts |= _merge_tongues(shards, folder, facts)
     raw.rmdir()
     notes = [note for shard in shards for note in shard.notes]
     if len(notes) > 10:
@@ -356,6 +431,35 @@ def _merge(shards: list[_Shard], folder: Path, dtype: type[np.unsignedinteger[An
                         file.write(block)
                 path.unlink()
     (folder / "topics.json").write_text(json.dumps(list(topics), ensure_ascii=False), encoding="utf-8")
+
+
+def _merge_tongues(shards: list[_Shard], folder: Path, facts: dict[str, Any]) -> dict[str, Any]:
+    """The arrays of languages and translations, where a shard has any; gives what the manifest says of them."""
+    if not any(shard.languages for shard in shards):
+        return {}
+    numbers: dict[str, int] = {}
+    languages, translations = [], []
+    sentences = 0
+    for shard in shards:
+        path = shard.path.with_suffix(".languages")
+        if shard.languages:
+            renumbered = np.array([numbers.setdefault(name, len(numbers)) for name in shard.languages], np.int32)
+            languages.append(renumbered[np.fromfile(path, np.int32)])
+            path.unlink()
+        elif shard.documents:
+            languages.append(np.full(shard.documents, numbers.setdefault("", len(numbers)), np.int32))
+        links = np.full(shard.sentences, -1, np.int64)
+        if shard.linked:
+            path = shard.path.with_suffix(".translations")
+            links = np.fromfile(path, np.int64)
+            links[links >= 0] += sentences
+            path.unlink()
+        translations.append(links)
+        sentences += shard.sentences
+    np.save(folder / "languages.npy", np.concatenate(languages))
+    if any(shard.linked for shard in shards):
+        np.save(folder / "translations.npy", np.concatenate(translations))
+    return {"languages": list(numbers)}
 
 
 @contextlib.contextmanager

@@ -392,8 +392,9 @@ class Sampled:
         order = keyed.permutation(keyed.key("tokenizer"), len(parts))
         for record in itertools.chain.from_iterable(recent.kept(corpus, parts[int(number)]) for number in order):
             assert isinstance(record, Text)
-            batch.extend(record.sentences)
-            more = sum(map(len, record.sentences))
+            sentences = [sentence for document in record.documents for sentence in document.sentences]
+            batch.extend(sentences)
+            more = sum(map(len, sentences))
             self.characters += more
             left -= more
             if len(batch) >= 4096 or left <= 0:
