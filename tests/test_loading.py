@@ -17,8 +17,9 @@ import torch
 import cloze
 from cloze.errors import Refusal
 from cloze.inference import Filled
-from cloze.loading import initialise
+from cloze.loading import _defaults, initialise
 from cloze.models import storage
+from cloze.models.base import EncoderDecoder
 from cloze.models.padding import from_padded, to_padded
 from tests.pretrained import FAMILIES, LENGTH, TEXTS, saved_run, tokenizer_of
 
@@ -60,7 +61,7 @@ def test_padding_changes_nothing(family: str, left: bool, runs: Path) -> None:
     loaded = cloze.load(runs / family)
     encoded = loaded.encode(TEXTS)
     decoder: dict[str, Any] = {}
-    if family == "t5.T5":
+    if isinstance(loaded.model, EncoderDecoder):
         decoder = {"decoder_input_ids": torch.tensor([[0, 7, 8], [0, 9, 9], [0, 5, 6], [0, 4, 4]])}
     together = loaded.hidden_states(**encoded, **decoder)
     if left:
@@ -90,7 +91,7 @@ def test_an_encoder_decoder_gives_its_encoder_alone(runs: Path) -> None:
     transformers = import_module("transformers")
     loaded = cloze.load(runs / "t5.T5")
     config, weights = type(loaded.model).to_transformers(  # type: ignore[attr-defined]
-        initialise(runs / "t5.T5").settings["model"] | T5_DEFAULTS,
+        _defaults(type(loaded.model)) | initialise(runs / "t5.T5").settings["model"],
         initialise(runs / "t5.T5").weights,
         loaded.tokenizer.vocabulary,
     )
@@ -102,16 +103,6 @@ def test_an_encoder_decoder_gives_its_encoder_alone(runs: Path) -> None:
         expected = theirs(**encoded).last_hidden_state
     real = encoded["attention_mask"].bool()
     assert (loaded.hidden_states(**encoded) - expected)[real].abs().max() <= 1e-5
-
-
-T5_DEFAULTS = {
-    "decoder_layers": None,
-    "buckets": 32,
-    "furthest": 128,
-    "dropout": 0.1,
-    "norm_epsilon": 1e-6,
-    "initializer_factor": 1.0,
-}
 
 
 def test_a_published_checkpoint_gives_the_same_hidden_states() -> None:
@@ -246,12 +237,12 @@ def test_sampled_continuations_are_keyed(runs: Path) -> None:
 
 
 def test_continuations_stop_where_the_position_table_ends(runs: Path) -> None:
-    from cloze.inference import _generate
+    from cloze.inference import Decoding, generate
 
     loaded = cloze.load(runs / "gpt2.GPT2")
     assert loaded.head is not None
     starts = [[5, 6, 7], list(range(5, 40)), [9]]
-    said = _generate(loaded.model, loaded.head, starts, None, 200, -1, 0.0, 0, 1.0, 0)
+    said = generate(loaded.model, loaded.head, starts, -1, Decoding(200))
     assert [len(start) + len(words) for start, words in zip(starts, said, strict=True)] == [40, 40, 40]
 
 
@@ -292,35 +283,45 @@ def test_spans_are_filled_as_transformers_generates(runs: Path, tmp_path: Path) 
     vocabulary = loaded.tokenizer.vocabulary
     ids = [*loaded.tokenizer.encode("the old <extra_id_0> lay in <extra_id_1> today", special=True), vocabulary["eos"]]
     written = theirs.generate(torch.tensor([ids]), max_new_tokens=10, do_sample=False)[0, 1:].tolist()
-    from cloze.inference import _fill, _generate
+    from cloze.inference import Decoding, generate
+    from cloze.inference.writing import put_back
 
     assert loaded.head is not None
-    said = _generate(loaded.model, loaded.head, [[vocabulary["pad"]]], [ids], 10, vocabulary["eos"], 0.0, 0, 1.0, 0)[0]
+    said = generate(loaded.model, loaded.head, [[vocabulary["pad"]]], vocabulary["eos"], Decoding(10), [ids])[0]
     assert said == (written[: written.index(vocabulary["eos"])] if vocabulary["eos"] in written else written)
     first, second, third = vocabulary.sentinels[:3]
     numbers = {token: n for n, token in enumerate(vocabulary.sentinels)}
-    assert _fill([50, first, 51, second, 52], [first, 60, 61, second, 62, third], numbers) == [50, 60, 61, 51, 62, 52]
-    assert _fill([50, first, 51, second], [first, 60], numbers) == [50, 60, 51]
+    assert put_back([50, first, 51, second, 52], [first, 60, 61, second, 62, third], numbers) == [
+        50,
+        60,
+        61,
+        51,
+        62,
+        52,
+    ]
+    assert put_back([50, first, 51, second], [first, 60], numbers) == [50, 60, 51]
     assert loaded.predict("the old [MASK] lay in [MASK]") == loaded.predict("the old <extra_id_0> lay in <extra_id_1>")
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+LEARNS: dict[str, str] = {  # an objective for each family whose samples are to be seen
+    **dict.fromkeys(("bert.Bert", "roberta.Roberta", "albert.Albert"), "mlm.MaskedLM"),
+    **dict.fromkeys(("gpt.GPT", "gpt2.GPT2"), "clm.CausalLM"),
+    "t5.T5": "span_corruption.SpanCorruption",
+}
+
+
+@pytest.mark.parametrize("family", LEARNS)
 def test_samples_while_training_change_nothing(family: str, runs: Path) -> None:
     import numpy as np
 
     from cloze.data.base import TokenizedCorpus
     from cloze.data.batches import batch_of
     from cloze.inference import samples
-    from cloze.models.base import Bidirectional, EncoderDecoder
-    from cloze.objectives.clm import CausalLM
-    from cloze.objectives.mlm import MaskedLM
-    from cloze.objectives.span_corruption import SpanCorruption
+    from cloze.schema import locate
 
     loaded = cloze.load(runs / family)
     vocabulary = loaded.tokenizer.vocabulary
-    objective_class: Any = MaskedLM
-    if not isinstance(loaded.model, Bidirectional):
-        objective_class = SpanCorruption if isinstance(loaded.model, EncoderDecoder) else CausalLM
+    objective_class: Any = locate(f"cloze.objectives.{LEARNS[family]}", "objective")
     objective = objective_class(loaded.model, vocabulary)
     builder = objective_class.Examples(vocabulary, 24)
     corpus = TokenizedCorpus.of([[loaded.tokenizer.encode(text)] for text in TEXTS])

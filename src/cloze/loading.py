@@ -41,13 +41,15 @@ class Initial:
     """What a run may start from.
 
     `settings` {"model": {"_target_": …, its settings}}; `weights` with the keys "model.*" and "objective.*", in 32 bits
-    on the CPU; the tokenizer, whose vocabulary is as large as the embedding; the longest sequence it was made for.
+    on the CPU; the tokenizer, whose vocabulary is as large as the embedding; the longest sequence it was made for;
+    the settings of the objective that a run of ours was trained under.
     """
 
     settings: dict[str, Any]
     weights: dict[str, Tensor]
     tokenizer: Tokenizer
     length: int
+    objective: dict[str, Any] | None = None
 
 
 @dataclass
@@ -55,12 +57,14 @@ class Pretrained:
     """A model with its tokenizer, ready for use; `head` is its token head, None where the checkpoint had none.
 
     `length` is the longest sequence that `encode` makes: what the run was trained with, or the position table's size.
+    `objective` are the settings of what a run of ours was trained under, None for checkpoints of others.
     """
 
     model: Backbone
     tokenizer: Tokenizer
     head: TokenHead | None
     length: int
+    objective: dict[str, Any] | None = None
 
     def to(self, device: torch.device | str) -> Pretrained:
         """The same on another device."""
@@ -131,38 +135,39 @@ class Pretrained:
         """Ids with the special tokens around them, and the segment of each."""
         vocabulary = self.tokenizer.vocabulary
         first = self.tokenizer.encode(text, special=True)
-        if isinstance(self.model, EncoderDecoder):
-            begin = [vocabulary["bos"]] if "bos" in vocabulary.special else []
-            return [*begin, *first[: self.length - 1 - len(begin)], vocabulary["eos"]], []
-        if isinstance(self.model, Causal):
-            return first[: self.length] or [vocabulary["eos"]], []
         if second is None:
-            row = inference.enclose(first, vocabulary, self.length)
-            return row, [0] * len(row)
+            row = inference.enclose(self.model, first, vocabulary, self.length)
+            return row or [vocabulary["eos"]], [0] * len(row)
         other = self.tokenizer.encode(second, special=True)
-        before = [vocabulary["cls"]] if "cls" in vocabulary.special else []
+        around = inference.enclose(self.model, [], vocabulary)
         between = [vocabulary["sep"]] if "sep" in vocabulary.special else []
-        while len(before) + len(first) + len(other) + 2 * len(between) > self.length:
+        while len(around) + len(first) + len(other) + len(between) > self.length:
             (first if len(first) >= len(other) else other).pop()
-        head, tail = [*before, *first, *between], [*other, *between]
+        opening = inference.enclose(self.model, [], vocabulary, before=True)
+        head, tail = [*opening, *first, *between], [*other, *around[len(opening) :]]
         return head + tail, [0] * len(head) + [1] * len(tail)
 
-    def predict(self, texts: str | Sequence[str], **settings: Any) -> list[inference.Filled] | list[str]:
+    @property
+    def tasks(self) -> tuple[inference.Task, ...]:
+        """What `predict` can be asked for."""
+        return inference.tasks_of(self.model, self.tokenizer.vocabulary, self.head is not None)
+
+    def predict(self, texts: str | Sequence[str], task: inference.Task | None = None, **settings: Any) -> list[Any]:
         """What the model says of each text.
 
-        An encoder fills each [MASK] and returns `Filled`s with its guesses (`k=` of them); a causal model returns how it
-        goes on, an encoder-decoder the text with its sentinels (<extra_id_0> or [MASK]) replaced; the last two take
-        `tokens=`, `temperature=`, `top_k=`, `top_p=` and `seed=` (greedy by default). See cloze.inference.
+        `task` is one of `tasks`; without it, what the model was trained for:
+
+        "fill"      an encoder fills each [MASK] and returns `Filled`s with its guesses (`k=` of them); an encoder-decoder
+                    returns the text with its sentinels (<extra_id_0>, or [MASK] for the next one) replaced
+        "continue"  returns how the text goes on
+        "rewrite"   an encoder-decoder returns the text as it writes it again, its [MASK]s filled
+        "vectors"   returns `Vectors` (`layer=`: its number, "last", "all" or "mix")
+
+        What writes takes the settings of `cloze.inference.Decoding`: `tokens=`, `temperature=`, `top_k=`, `top_p=`, `beams=`,
+        `seed=` … (greedy by default). Raises Refusal for what the model cannot do and settings that its task does not have.
         """
-        if self.head is None:
-            raise Refusal("this checkpoint has no token head, so it cannot predict tokens; it gives hidden states only")
         texts = [texts] if isinstance(texts, str) else list(texts)
-        model: Any = self.model
-        if isinstance(model, Bidirectional):
-            return inference.fill_blanks(model, self.head, self.tokenizer, texts, **settings)
-        if isinstance(model, Causal):
-            return inference.continue_text(model, self.head, self.tokenizer, texts, **settings)
-        return inference.fill_spans(model, self.head, self.tokenizer, texts, **settings)
+        return inference.predict(self, texts, task, settings)
 
 
 def load(source: str | Path, device: torch.device | str = "cpu", trusted: Sequence[str] = ()) -> Pretrained:
@@ -179,8 +184,8 @@ def load(source: str | Path, device: torch.device | str = "cpu", trusted: Sequen
     has_head = given.keys() >= head.state_dict().keys()
     if has_head:
         head.load_state_dict({name: given[name] for name in head.state_dict()})
-    loaded = Pretrained(model.eval(), initial.tokenizer, head.eval() if has_head else None, initial.length)
-    return loaded.to(device)
+    kept = head.eval() if has_head else None
+    return Pretrained(model.eval(), initial.tokenizer, kept, initial.length, initial.objective).to(device)
 
 
 def initialise(source: str | Path, trusted: Sequence[str] = ()) -> Initial:
@@ -199,7 +204,7 @@ def initialise(source: str | Path, trusted: Sequence[str] = ()) -> Initial:
 def export(run: str | Path, directory: str | Path) -> None:
     """Writes a Hugging Face directory that transformers' Auto classes load, to the same outputs.
 
-    `directory` must not exist or be empty. Raises Refusal where the run cannot be read or its family is not one that
+    What transformers keeps as a second model (ELECTRA's generator) stands in a folder of its own in it. `directory` must not exist or be empty. Raises Refusal where the run cannot be read or its family is not one that
     transformers has.
     """
     directory = Path(directory)
@@ -214,16 +219,19 @@ def export(run: str | Path, directory: str | Path) -> None:
         raise Refusal(f"{run}: transformers has no model like {family.__name__}; exported can be: {known}")
     tokenizer = initial.tokenizer
     complete = {**_defaults(family), **node}
-    config, weights = family.to_transformers(complete, initial.weights, tokenizer.vocabulary)
+    made = {".": family.to_transformers(complete, initial.weights, tokenizer.vocabulary)}
+    made |= family.companions(complete, initial.weights, tokenizer.vocabulary)
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        tokenizer.save(directory, initial.length)
-        if complete.get("segments", 1) > 1:  # else their tokenizer would not tell the two texts of a pair apart
-            names = storage.read_json(directory / TOKENIZER_CONFIG)
-            names["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
-            storage.write_json(directory / TOKENIZER_CONFIG, names)
-        storage.write_tensors(directory / storage.WEIGHTS, weights, {"format": "pt"})
-        storage.write_json(directory / storage.CONFIG, {**config, "dtype": "float32"})
+        for name, (config, weights) in made.items():
+            folder = directory / name
+            folder.mkdir(parents=True, exist_ok=True)
+            tokenizer.save(folder, initial.length)
+            if complete.get("segments", 1) > 1:  # else their tokenizer would not tell the two texts of a pair apart
+                names = storage.read_json(folder / TOKENIZER_CONFIG)
+                names["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
+                storage.write_json(folder / TOKENIZER_CONFIG, names)
+            storage.write_tensors(folder / storage.WEIGHTS, weights, {"format": "pt"})
+            storage.write_json(folder / storage.CONFIG, {**config, "dtype": "float32"})
     except OSError as error:
         raise Refusal(f"{directory} cannot be written: {error.strerror or error}") from None
 
@@ -240,7 +248,7 @@ def families() -> dict[str, type[Portable]]:
         for _, kind in inspect.getmembers(loaded, inspect.isclass):
             here = kind.__module__ == loaded.__name__ and not inspect.isabstract(kind)
             if here and issubclass(kind, Portable) and issubclass(kind, Backbone) and "model_type" in vars(kind):
-                found[kind.model_type] = kind
+                found |= dict.fromkeys((kind.model_type, *kind.other_types), kind)
     return found
 
 
@@ -252,7 +260,10 @@ def _from_run(folder: Path, trusted: Sequence[str], stored: storage.Stored | Non
     family = _family(node.get("_target_"), trusted)
     _refuse_settings(folder, family, node)
     tokenizer = _as_large(Tokenizer.load(folder), int(stored.config["vocabulary"]), folder)
-    return Initial({"model": node}, stored.weights, tokenizer, int(stored.config["length"]))
+    length, objective = int(stored.config["length"]), stored.config.get("objective")
+    return Initial(
+        {"model": node}, stored.weights, tokenizer, length, objective if isinstance(objective, dict) else None
+    )
 
 
 def _from_transformers(folder: Path, config: Mapping[str, Any]) -> Initial:
@@ -348,5 +359,6 @@ def _refuse_unfit(folder: Path, initial: Initial, trusted: Sequence[str]) -> Non
             f"{folder}: the weights are not those of the model that {storage.CONFIG} describes: "
             f"{'; '.join(differing[:3])}{more}"
         )
-    if broken := [name for name, tensor in given.items() if re.search(r"float", str(tensor.dtype)) is None]:
+    numbers = {name for name, tensor in expected.items() if tensor.is_floating_point()}  # ELMo's spellings are none
+    if broken := [name for name in given if name in numbers and re.search(r"float", str(given[name].dtype)) is None]:
         raise Refusal(f"{folder}: {broken[0]} holds {given[broken[0]].dtype}; expected floating-point weights")

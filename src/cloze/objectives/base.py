@@ -168,6 +168,9 @@ class Objective(nn.Module, ABC, Generic[M, R]):
     """
 
     Examples: ClassVar[type[ExampleBuilder]]
+    task: ClassVar[str | None] = None  # what a model that learnt this is for (`cloze.inference.TASKS`); None: what its role suggests
+    prefixes: ClassVar[bool] = False  # whether a text that is gone on with is seen whole
+    begins: ClassVar[str | None] = None  # role of the token that a decoder begins with, where that is not the family's own
     model_role: ClassVar[type[Backbone]]
     record: ClassVar[type[Record]]
 

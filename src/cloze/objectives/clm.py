@@ -115,3 +115,4 @@ class CausalLM(EveryToken[Causal, Text]):
 
     Examples = CausalExamples
     term = "clm"
+    task = "continue"

@@ -98,3 +98,5 @@ class PrefixLM(EveryToken[Prefixed, Text]):
 
     Examples = PrefixExamples
     term = "prefix_lm"
+    task = "continue"
+    prefixes = True

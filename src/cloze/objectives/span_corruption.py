@@ -150,3 +150,4 @@ class SpanCorruption(EveryToken[EncoderDecoder, Text]):
 
     Examples = SpanExamples
     term = "span_corruption"
+    task, begins = "fill", "pad"

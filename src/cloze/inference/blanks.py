@@ -1,0 +1,105 @@
+"""Filling the blanks of a text with one token each, by models that see both sides of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cloze.data.base import Vocabulary
+from cloze.errors import Refusal
+from cloze.inference.reading import BLANK, Speller, batch_for, enclose, judging, logits_at, logits_of, refuse_long
+from cloze.models.base import Bidirectional, TokenHead, TwoStreams
+from cloze.models.padding import flat
+
+
+@dataclass(frozen=True)
+class Guess:
+    """One filling of a blank and how probable the model holds it to be."""
+
+    token: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class Filled:
+    """A text with its blanks filled by the best guesses; `blanks` has each blank's guesses, best first."""
+
+    text: str
+    blanks: tuple[tuple[Guess, ...], ...]
+
+
+def fill_blanks(
+    model: Bidirectional, head: TokenHead, tokenizer: Speller, texts: Sequence[str], k: int = 5
+) -> list[Filled]:
+    """Each `[MASK]` of each text with its k best fillings; blanks of one text are filled independently of each other.
+
+    Raises Refusal where a text has no blank, or more tokens than the model has positions, or where the tokenizer has no
+    mask token. Special tokens are never guessed.
+    """
+    if k < 1:
+        raise Refusal(f"k={k} must be at least 1 guess a blank.")
+    if not texts:
+        return []
+    cut = [_cut(text, model, tokenizer) for text in texts]
+    rows = [row for row, _ in cut]
+    blanks = [[i + len(enclose(model, [], tokenizer.vocabulary, before=True)) for i in at] for _, at in cut]
+    rows = [enclose(model, row, tokenizer.vocabulary) for row in rows]
+    refuse_long(model, texts, rows)
+    with judging(model, head):
+        probabilities, choices = best(_asked(model, head, rows, blanks), tokenizer.vocabulary, k)
+    guesses = iter(zip(probabilities, choices, strict=True))
+    filled = []
+    for row, at in zip(rows, blanks, strict=True):
+        said, ids = [], list(row)
+        for place in at:
+            shares, tokens = next(guesses)
+            said.append(tuple(Guess(tokenizer.token(t), p) for t, p in zip(tokens, shares, strict=True)))
+            ids[place] = tokens[0]
+        filled.append(Filled(tokenizer.decode(ids), tuple(said)))
+    return filled
+
+
+def _cut(text: str, model: Bidirectional, tokenizer: Speller) -> tuple[list[int], list[int]]:
+    """The ids of a text, and which of them are blanks."""
+    vocabulary = tokenizer.vocabulary
+    if "mask" in vocabulary.special:
+        row = tokenizer.encode(text.replace(BLANK, tokenizer.roles["mask"]), special=True)
+        at = [i for i, token in enumerate(row) if token == vocabulary["mask"]]
+    elif isinstance(model, TwoStreams):  # what stands in a blank is not looked at
+        row, at = [], []
+        for number, piece in enumerate(text.split(BLANK)):
+            if number:
+                at.append(len(row))
+                row.append(0)
+            row += tokenizer.encode(piece, special=True) if piece.strip() else []
+    else:
+        raise Refusal("this tokenizer has no mask token: a model trained with objective=mlm has one")
+    if not at:
+        raise Refusal(f"{text!r} has no blank: write [MASK] where a token is to be filled in")
+    return row, at
+
+
+def _asked(
+    model: Bidirectional, head: TokenHead, rows: Sequence[Sequence[int]], blanks: Sequence[Sequence[int]]
+) -> Tensor:
+    """(blanks, V) logits."""
+    inputs = flat(rows)
+    at = torch.tensor([start + i for start, own in zip(inputs.layout.offsets[:-1], blanks, strict=True) for i in own])
+    if not isinstance(model, TwoStreams):
+        return logits_at(model, head, batch_for(model, inputs), at)
+    inputs.order = torch.full_like(inputs.tokens, -1).index_fill(0, at, 0)  # each blank from what is given alone
+    inputs.queries = at
+    states = model(batch_for(model, inputs)).queries
+    assert states is not None
+    return logits_of(model, head, states)
+
+
+def best(logits: Tensor, vocabulary: Vocabulary, k: int) -> tuple[list[list[float]], list[list[int]]]:
+    """The k likeliest tokens of each row that are not special, with their probabilities."""
+    probabilities = logits.softmax(-1)
+    probabilities[:, list(vocabulary.special_ids)] = 0.0
+    shares, choices = probabilities.topk(min(k, probabilities.shape[1]))
+    return shares.tolist(), choices.tolist()

@@ -1,0 +1,54 @@
+"""From a loaded model, texts and a task to what the model says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, cast
+
+from cloze.errors import Refusal, did_you_mean
+from cloze.inference.blanks import fill_blanks
+from cloze.inference.decoding import Decoding
+from cloze.inference.tasks import TASKS, Task, objective_class, task_of, tasks_of
+from cloze.inference.vectors import vectors
+from cloze.inference.writing import continue_text, fill_spans, rewrite
+from cloze.models.base import EncoderDecoder
+
+if TYPE_CHECKING:
+    from cloze.loading import Pretrained
+
+WRITING = tuple(each.name for each in fields(Decoding))
+
+
+def predict(loaded: Pretrained, texts: Sequence[str], task: Task | None, settings: Mapping[str, Any]) -> list[Any]:
+    """See `Pretrained.predict`."""
+    model, head, tokenizer = loaded.model, loaded.head, loaded.tokenizer
+    name = type(model).__name__
+    able = tasks_of(model, tokenizer.vocabulary, head is not None)
+    if task is not None and task not in TASKS:
+        raise Refusal(f"task={task} is not there{did_you_mean(task, TASKS)}")
+    if head is None and task != "vectors":
+        raise Refusal("this checkpoint has no token head, so it cannot predict tokens; it gives vectors only")
+    learnt = objective_class(loaded.objective)
+    chosen = task or task_of(able, learnt)
+    if chosen not in able:
+        raise Refusal(f"task={chosen}: a {name} {model.role}; with this one: task={'|'.join(able)}.")
+    writes = chosen in ("continue", "rewrite") or (chosen == "fill" and isinstance(model, EncoderDecoder))
+    accepted = WRITING if writes else ("k",) if chosen == "fill" else ("layer",)
+    for setting in settings:
+        if setting not in accepted:
+            raise Refusal(f"{setting} has no effect with task={chosen} of a {name}; it has: {', '.join(accepted)}.")
+    if chosen == "vectors":
+        return cast("list[Any]", vectors(model, tokenizer, texts, **settings))
+    assert head is not None
+    if not writes:
+        return cast("list[Any]", fill_blanks(model, head, tokenizer, texts, **settings))  # type: ignore[arg-type]
+    if chosen == "continue":
+        whole = bool(getattr(learnt, "prefixes", False))
+        return cast("list[Any]", continue_text(model, head, tokenizer, texts, Decoding(**settings), whole))
+    assert isinstance(model, EncoderDecoder)
+    decoding = Decoding(**{"tokens": 60, **settings})
+    if chosen == "fill":
+        return cast("list[Any]", fill_spans(model, head, tokenizer, texts, decoding))
+    begins = getattr(learnt, "begins", None) or model.begins
+    return cast("list[Any]", rewrite(model, head, tokenizer, texts, decoding, begins))

@@ -1,0 +1,94 @@
+"""What everything here needs: a model put into judging mode, texts as batches, logits where they are asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from cloze.data.base import Vocabulary
+from cloze.errors import Refusal
+from cloze.models.base import Backbone, Batch, Sequences, TokenHead
+
+BLANK = "[MASK]"  # accepted in every text, however the tokenizer writes its mask token
+
+
+class Speller(Protocol):
+    """What is needed of a tokenizer."""
+
+    roles: dict[str, str]
+    vocabulary: Vocabulary
+
+    def encode(self, text: str, special: bool = False) -> list[int]: ...
+    def decode(self, ids: Sequence[int], skip_special: bool = True) -> str: ...
+    def token(self, id: int) -> str: ...
+
+
+@contextmanager
+def judging(*modules: Any) -> Iterator[None]:
+    """Without gradients and dropout; every module is put back as it was."""
+    kept = [module for module in modules if isinstance(module, nn.Module)]
+    training = [module.training for module in kept]
+    try:
+        for module in kept:
+            module.eval()
+        with torch.no_grad():
+            yield
+    finally:
+        for module, was in zip(kept, training, strict=True):
+            module.train(was)
+
+
+def device_of(model: Backbone) -> torch.device:
+    """Where the model lies."""
+    return model.word_embedding.device
+
+
+def batch_for(model: Backbone, inputs: Sequences, decoder: Sequences | None = None) -> Batch:
+    """A batch with nothing but texts in it, where the model lies."""
+    return Batch(inputs, {}, {}, {}, decoder).to(device_of(model))
+
+
+def refuse_long(model: Backbone, texts: Sequence[str], rows: Sequence[Sequence[int]], room: int = 0) -> None:
+    """Refuses a text whose tokens, and `room` more, are more than the model has positions for."""
+    most = model.positions
+    for text, row in zip(texts, rows, strict=True):
+        if most is not None and len(row) + room > most:
+            begin = text if len(text) <= 40 else f"{text[:40]}…"
+            what = f"reads at most {most}" + (" with what it writes" if room else "")
+            raise Refusal(f"{begin!r} is too long: it has {len(row)} tokens, the model {what}. Cut the text.")
+
+
+def logits_of(model: Backbone, head: TokenHead, states: Tensor) -> Tensor:
+    """(M, V) logits of (M, width) hidden states, in 32 bits."""
+    logits: Tensor = head(states, model.word_embedding).float()
+    return logits
+
+
+def logits_at(model: Backbone, head: TokenHead, batch: Batch, at: Tensor) -> Tensor:
+    """(M, V) logits at rows `at` (M,) of the hidden states, in 32 bits."""
+    states = model(batch).last
+    return logits_of(model, head, states[at.to(states.device)])
+
+
+def enclose(
+    model: Backbone, ids: Sequence[int], vocabulary: Vocabulary, length: int | None = None, before: bool = False
+) -> list[int]:
+    """A text's ids with the special tokens around them that the family's texts have, within `length` tokens; with `before` only
+    those that stand before it.
+    """
+    opening, closing = (
+        [vocabulary[role] for role in roles if role in vocabulary.special] for roles in (model.opening, model.closing)
+    )
+    if before:
+        return opening
+    room = None if length is None else max(length - len(opening) - len(closing), 0)
+    return [*opening, *ids[:room], *closing]
+
+
+def rows_of(tokens: Tensor, lengths: Sequence[int]) -> list[list[int]]:
+    """Flat tokens as a list of ids for each sequence."""
+    return [part.tolist() for part in torch.split(tokens, list(lengths))]

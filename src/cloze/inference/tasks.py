@@ -1,0 +1,58 @@
+"""What a model is asked to do with a text: what its role can, and what it was trained for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from cloze.data.base import Vocabulary
+from cloze.models.base import (
+    Backbone,
+    Bidirectional,
+    Causal,
+    Discriminator,
+    EncoderDecoder,
+    Prefixed,
+    TwoDirections,
+    TwoStreams,
+)
+from cloze.schema import locate
+
+Task = Literal["fill", "continue", "rewrite", "vectors"]
+TASKS: dict[str, str] = {
+    "fill": "fills each [MASK]",
+    "continue": "goes on with the text",
+    "rewrite": "writes the text again",
+    "vectors": "gives a vector for each token",
+}
+
+
+def tasks_of(model: Backbone, vocabulary: Vocabulary, has_head: bool) -> tuple[Task, ...]:
+    """What a model can do, its role's own task first."""
+    found: list[Task] = []
+    if has_head and not isinstance(model, Discriminator):
+        if isinstance(model, TwoStreams) or (isinstance(model, Bidirectional) and "mask" in vocabulary.special):
+            found.append("fill")
+        if isinstance(model, EncoderDecoder):
+            found += ["fill", "rewrite"] if vocabulary.sentinels else ["rewrite"]
+        if isinstance(model, Causal | Prefixed | TwoStreams):
+            found.append("continue")
+    if isinstance(model, TwoDirections):
+        return ("vectors", *found)
+    return (*found, "vectors")
+
+
+def task_of(able: tuple[Task, ...], learnt: type | None) -> Task:
+    """What a text is used for where nobody says it: what the objective `learnt` teaches, or else the role's own task."""
+    task: Task | None = getattr(learnt, "task", None)
+    return task if task in able else able[0]
+
+
+def objective_class(objective: Mapping[str, Any] | None) -> type | None:
+    """The class that a run's record of its objective names, None where there is none of ours."""
+    from cloze.errors import Refusal
+
+    try:
+        return locate(objective.get("_target_"), "objective") if objective else None
+    except Refusal:  # of a package of the user's own, which is not imported without being asked to
+        return None

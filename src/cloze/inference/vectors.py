@@ -1,0 +1,61 @@
+"""Vectors for a text's tokens, of any layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from cloze.errors import Refusal
+from cloze.inference.reading import Speller, batch_for, enclose, judging, refuse_long
+from cloze.models.base import Backbone, Causal, EncoderDecoder
+from cloze.models.padding import flat
+
+Layer = int | Literal["last", "all", "mix"]
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """The tokens of one text, as the vocabulary writes them, and their vectors: (tokens, width), or (layers, tokens, width) of all
+    layers, the embedding's output first."""
+
+    tokens: tuple[str, ...]
+    values: Tensor
+
+
+def vectors(model: Backbone, tokenizer: Speller, texts: Sequence[str], layer: Layer = "last") -> list[Vectors]:
+    """The hidden states of each text's tokens, special ones included, on the CPU. An encoder-decoder gives its encoder's.
+
+    `layer`: a number (0 is the embedding's output), "last", "all", or "mix", the mean of all, which is where ELMo's weighted sum
+    begins before a task has learnt the weights (https://arxiv.org/abs/1802.05365, equation 1). Raises Refusal for a layer that is
+    not there.
+    """
+    rows = [enclose(model, tokenizer.encode(text, special=True), tokenizer.vocabulary) for text in texts]
+    if any(not row for row in rows):
+        raise Refusal("a text is empty: there is no token to give a vector for")
+    refuse_long(model, texts, rows)
+    if not rows:
+        return []
+    one_way = isinstance(model, Causal) and not isinstance(model, EncoderDecoder) and not model.opening
+    with judging(model):
+        states = model(batch_for(model, flat(rows, "causal" if one_way else "bidirectional")), every_layer=True)
+    picked = _picked(states.layers, layer).cpu()
+    parts = picked.split([len(row) for row in rows], dim=-2)  # type: ignore[no-untyped-call]
+    return [
+        Vectors(tuple(tokenizer.token(token) for token in row), part.clone())
+        for row, part in zip(rows, parts, strict=True)
+    ]
+
+
+def _picked(layers: Sequence[Tensor], layer: Layer) -> Tensor:
+    if layer == "all":
+        return torch.stack(list(layers))
+    if layer == "mix":
+        return torch.stack(list(layers)).mean(0)
+    number = len(layers) - 1 if layer == "last" else layer
+    if not isinstance(number, int) or not 0 <= number < len(layers):
+        raise Refusal(f"layer={layer} is not there; accepted: 0 (the embedding) … {len(layers) - 1}, last, all, mix.")
+    return layers[number]

@@ -1,0 +1,123 @@
+"""Going on with a text, writing what its sentinels stand for, writing it again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from cloze.data.base import Vocabulary
+from cloze.errors import Refusal
+from cloze.inference.decoding import Decoding
+from cloze.inference.generate import generate
+from cloze.inference.reading import BLANK, Speller, enclose, refuse_long
+from cloze.models.base import Backbone, EncoderDecoder, TokenHead
+
+
+def continue_text(
+    model: Backbone,
+    head: TokenHead,
+    tokenizer: Speller,
+    texts: Sequence[str],
+    decoding: Decoding | None = None,
+    whole: bool = False,
+    cached: bool = True,
+) -> list[str]:
+    """What the model writes after each text, up to the end of the text or as far as `decoding` says; the text itself left out.
+
+    `whole`: the text is seen from both sides, as models are trained under objective=prefix_lm. It also ends where the model has no
+    more positions. Raises Refusal where a text leaves no position to write at.
+    """
+    vocabulary = tokenizer.vocabulary
+    opening = _before_a_document(model, vocabulary)
+    rows = [[*opening, *tokenizer.encode(text, special=True)] for text in texts]
+    if any(not row for row in rows):
+        raise Refusal("a text is empty, and this tokenizer has no token that texts begin with: write at least a word")
+    refuse_long(model, texts, rows, room=1)
+    prefix = [len(row) for row in rows] if whole else None
+    end = _end(vocabulary)
+    written = generate(model, head, rows, end, decoding, prefix=prefix, cached=cached)
+    return [tokenizer.decode(row) for row in written]
+
+
+def _before_a_document(model: Backbone, vocabulary: Vocabulary) -> list[int]:
+    """Training puts the end-of-text token before every document; where there is none, texts stand between other tokens."""
+    if "eos" in vocabulary.special:
+        return [vocabulary["eos"]]
+    return enclose(model, [], vocabulary, before=True)
+
+
+def _end(vocabulary: Vocabulary) -> int:
+    """The token after which nothing is written; -1, which is none, where the tokenizer has no such token."""
+    return next((vocabulary[role] for role in ("eos", "sep") if role in vocabulary.special), -1)
+
+
+def fill_spans(
+    model: EncoderDecoder,
+    head: TokenHead,
+    tokenizer: Speller,
+    texts: Sequence[str],
+    decoding: Decoding | None = None,
+    cached: bool = True,
+) -> list[str]:
+    """Each text with its sentinels (<extra_id_0>, <extra_id_1>, …) replaced by what the model writes for them.
+
+    `[MASK]` stands for the next sentinel. A sentinel that the model writes nothing for is left out. At most 60 tokens where
+    `decoding` is not given.
+    """
+    vocabulary = tokenizer.vocabulary
+    if not vocabulary.sentinels:
+        raise Refusal("this tokenizer has no sentinels: a model trained with objective=span_corruption has them")
+    numbers = {token: number for number, token in enumerate(vocabulary.sentinels)}
+    rows = []
+    for text in texts:
+        for number in range(text.count(BLANK)):
+            text = text.replace(BLANK, f"<extra_id_{number}>", 1)
+        row = tokenizer.encode(text, special=True)
+        if not any(token in numbers for token in row):
+            raise Refusal(f"{text!r} has no blank: write <extra_id_0> where a span is to be filled in")
+        rows.append([*row, vocabulary["eos"]])
+    refuse_long(model, texts, rows)
+    starts = [[vocabulary["pad"]] for _ in rows]
+    decoding = decoding or Decoding(tokens=60)
+    written = generate(model, head, starts, vocabulary["eos"], decoding, rows, cached=cached)
+    return [tokenizer.decode(put_back(row, said, numbers)) for row, said in zip(rows, written, strict=True)]
+
+
+def rewrite(
+    model: EncoderDecoder,
+    head: TokenHead,
+    tokenizer: Speller,
+    texts: Sequence[str],
+    decoding: Decoding | None = None,
+    begins: str = "eos",
+    cached: bool = True,
+) -> list[str]:
+    """Each text as the model writes it again, `[MASK]` standing for any number of tokens: what denoising teaches.
+
+    `begins` is the role of the token that the decoder begins with. At most 60 tokens where `decoding` is not given.
+    """
+    vocabulary = tokenizer.vocabulary
+    if any(BLANK in text for text in texts) and "mask" not in vocabulary.special:
+        raise Refusal("this tokenizer has no mask token, so a text cannot have [MASK]s here")
+    mask = tokenizer.roles.get("mask", BLANK)
+    rows = [enclose(model, tokenizer.encode(text.replace(BLANK, mask), special=True), vocabulary) for text in texts]
+    refuse_long(model, texts, rows)
+    starts = [[vocabulary[begins]] for _ in rows]
+    written = generate(model, head, starts, _end(vocabulary), decoding or Decoding(tokens=60), rows, cached=cached)
+    return [tokenizer.decode(row) for row in written]
+
+
+def put_back(row: Sequence[int], said: Sequence[int], sentinels: dict[int, int]) -> list[int]:
+    """`row` with each sentinel replaced by the tokens that follow it in `said`."""
+    spans = dict(stretches(said, sentinels))
+    return [t for token in row for t in (spans.get(token, []) if token in sentinels else [token])]
+
+
+def stretches(row: Sequence[int], sentinels: dict[int, int]) -> list[tuple[int | None, list[int]]]:
+    """A row cut before each of its sentinels: (sentinel, what follows it), None for what stands before the first."""
+    cut: list[tuple[int | None, list[int]]] = [(None, [])]
+    for token in row:
+        if token in sentinels:
+            cut.append((token, []))
+        else:
+            cut[-1][1].append(token)
+    return cut
