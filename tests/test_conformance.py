@@ -100,12 +100,17 @@ def corpus_words(folder: Path) -> dict[str, list[str]]:
         "\n".join(f'{{"text": {line!r}}}'.replace("'", '"') for line in TEXT.split("\n\n")), encoding="utf-8"
     )
     small_world = ["data.documents=120", "data.validation_documents=20", "data.test_documents=20"]
-    for name, text in (("en", TEXT), ("xx", TEXT.upper())):
+    lines = TEXT.replace(". ", ".\n")
+    for name, text in (("en", lines), ("xx", lines.upper())):
         (folder / f"aligned.{name}").write_text(text, encoding="utf-8")
     return {
         "world": small_world,
         "world_parallel": small_world,
-        "parallel": [f"data.path={folder / 'aligned.en'}", f"data.translation_path={folder / 'aligned.xx'}"],
+        "parallel": [
+            f"data.path={folder / 'aligned.en'}",
+            f"data.translation_path={folder / 'aligned.xx'}",
+            "data.documents_are=blank_line",
+        ],
         "pydocs": [],
         "text": [f"data.path={folder / 'corpus.txt'}", "data.documents_are=blank_line"],
         "huggingface": [f"data.name={folder / 'hub'}"],
