@@ -27,6 +27,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "bert.Bert": {**SHAPE, "positions": 40},
     "roberta.Roberta": {**SHAPE, "positions": 40},
     "albert.Albert": {**SHAPE, "positions": 40, "embedding_width": 16},
+    "unilm.UniLM": {**SHAPE, "positions": 40},
+    "electra.Electra": {**SHAPE, "positions": 40, "embedding_width": 24},
     "gpt.GPT": {**SHAPE, "positions": 40, "inner": 128},
     "gpt2.GPT2": {**SHAPE, "positions": 40},
     "t5.T5": {**SHAPE, "head_width": 12},
@@ -63,6 +65,8 @@ def tokenizer_of(family: str) -> tokenizers.Tokenizer:
         return kind.trained(
             corpus, ("pad", "unk", "cls", "sep", "mask") if family == "bert.Bert" else ("pad", "cls", "sep", "mask"), 0
         )
+    if family.startswith(("unilm", "electra")):
+        return tokenizers.WordPiece(vocabulary=120).trained(corpus, ("pad", "unk", "cls", "sep", "mask"), 0)
     if family.startswith("albert"):
         return tokenizers.Unigram(vocabulary=100).trained(corpus, ("pad", "unk", "cls", "sep", "mask"), 0)
     if family.startswith("gpt."):

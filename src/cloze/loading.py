@@ -204,8 +204,8 @@ def initialise(source: str | Path, trusted: Sequence[str] = ()) -> Initial:
 def export(run: str | Path, directory: str | Path) -> None:
     """Writes a Hugging Face directory that transformers' Auto classes load, to the same outputs.
 
-    What transformers keeps as a second model (ELECTRA's generator) stands in a folder of its own in it. `directory` must not exist or be empty. Raises Refusal where the run cannot be read or its family is not one that
-    transformers has.
+    What transformers keeps as a second model (ELECTRA's generator) stands in a folder of its own in it. `directory` must not
+    exist or be empty. Raises Refusal where the run cannot be read or its family is not one that transformers has.
     """
     directory = Path(directory)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):

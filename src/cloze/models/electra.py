@@ -87,7 +87,7 @@ class Electra(Encoder, Discriminator):
         vocabulary: int,
         length: int,
         pooler: bool,
-        generator: bool,
+        generator: bool = False,
         layers: int = 12,
         width: int = 256,
         heads: int = 4,
