@@ -146,7 +146,7 @@ def _one_way(growing: Growing, room: Sequence[int], end: int, decoding: Decoding
         logits = growing.logits()
         decoding.forbid(logits, growing.rows)
         chosen = decoding.choose(logits, texts, step)
-        on = [row for row, token in enumerate(chosen) if token != end]
+        on = [row for row, token in enumerate(chosen) if token != end and logits[row, token] > -math.inf]
         growing.follow(on, [chosen[row] for row in on])
         texts = [texts[row] for row in on]
         for row, text in enumerate(texts):
@@ -167,9 +167,8 @@ def _several_ways(growing: Growing, room: Sequence[int], end: int, decoding: Dec
     for step in range(decoding.tokens):
         if not texts:
             break
-        logits = growing.logits()
-        decoding.forbid(logits, growing.rows)
-        shares = logits.log_softmax(-1)
+        shares = growing.logits().log_softmax(-1)
+        decoding.forbid(shares, growing.rows)  # what is left keeps its probability: texts are judged by the model's own
         ways: list[tuple[int, int, float]] = []  # row, token, score of those that go on
         for text in sorted(set(texts)):
             own = [row for row, other in enumerate(texts) if other == text]
