@@ -165,6 +165,7 @@ class Backbone(nn.Module, ABC):
     ] = ()  # roles of the special tokens that stand before a text, where the tokenizer has them
     closing: ClassVar[tuple[str, ...]] = ()  # and behind it
     role: ClassVar[str]  # the role in words, for refusals: "sees both sides of every token"
+    idle: ClassVar[tuple[str, ...]] = ()  # how the names of parameters end that some batches give no gradient but zeros
     width: int
     initializer_range: float = 0.02  # the deviation with which weights that an objective puts on the model begin
     positions: int | None = None  # the longest sequence that the position table serves; None: there is no such table

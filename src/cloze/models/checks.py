@@ -26,13 +26,18 @@ def rates(**shares: float) -> None:
             raise Refusal(f"model.{name}={share} must lie in [0, 1).")
 
 
-def fitting(width: int, heads: int, length: int, positions: int) -> None:
-    """Refuses heads that do not divide the width, and examples that are longer than the position table."""
+def divides(width: int, heads: int) -> None:
+    """Refuses heads that do not divide the width."""
     if width % heads:
         divisors = [n for n in range(1, width + 1) if width % n == 0]
         near = min(divisors, key=lambda n: abs(n - heads))
         raise Refusal(
             f"model.heads={heads} must divide model.width={width}; the nearest that does is model.heads={near}."
         )
+
+
+def fitting(width: int, heads: int, length: int, positions: int) -> None:
+    """Refuses heads that do not divide the width, and examples that are longer than the position table."""
+    divides(width, heads)
     if length > positions:
         raise Refusal(f"length={length} is more than model.positions={positions}: make one of them the other.")
