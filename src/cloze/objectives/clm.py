@@ -14,9 +14,9 @@ from cloze.data.base import Packed, Sample, Text, TokenizedCorpus, Vocabulary
 from cloze.errors import Refusal
 from cloze.models.base import Causal
 from cloze.objectives.base import ExampleBuilder, Examples, Tally
-from cloze.objectives.corruption import beginnings, by_sequence, ranges
+from cloze.objectives.corruption import by_sequence
 from cloze.objectives.every_token import EveryToken
-from cloze.objectives.windows import whole, windows
+from cloze.objectives.windows import ends_of_text, stream, whole, windows
 
 
 class CausalExamples(ExampleBuilder):
@@ -46,8 +46,7 @@ class CausalExamples(ExampleBuilder):
         self.continuous = documents == "continued"
 
     def build(self, corpus: TokenizedCorpus, seed: int) -> Examples:
-        # where in the stream the end-of-text token before each document stands, and the closing one
-        ends = corpus.sentences[corpus.documents] + np.arange(len(corpus.documents))
+        ends = ends_of_text(corpus)
         cut = windows(ends if self.documents == "apart" else ends[[0, -1]], self.length)
         if not len(cut):
             raise Refusal("the corpus has no tokens: objective=clm needs at least one document.")
@@ -58,36 +57,16 @@ class CausalExamples(ExampleBuilder):
 
     def sample(self, examples: Examples, indices: NDArray[np.int64], keys: keyed.Keys) -> Sample:
         rows = examples.table[indices]
-        stream = self._stream(examples.corpus, rows)
+        read = stream(examples.corpus, rows, self.vocabulary["eos"])
         lengths = rows[:, 1] - rows[:, 0]
         # each row of the stream is a window and one token more
         lasts = np.cumsum(lengths + 1) - 1
         return Sample(
-            inputs=Packed(np.delete(stream, lasts), lengths),
-            targets={"tokens": np.delete(stream, lasts - lengths)},
+            inputs=Packed(np.delete(read, lasts), lengths),
+            targets={"tokens": np.delete(read, lasts - lengths)},
             counts={"clm": int(lengths.sum())},
             causal=True,
         )
-
-    def _stream(self, corpus: TokenizedCorpus, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """The tokens of the stream from each row's start to its end, that one included."""
-        start, end, first, last = rows.T
-        sizes = end - start + 1
-        offsets = beginnings(sizes)
-        # where the ends of text stand among these tokens: those inside each row …
-        inside = last - first
-        document = ranges(first + 1, inside)
-        is_end = np.zeros(int(sizes.sum()), np.int64)
-        is_end[corpus.sentences[corpus.documents[document]] + document + np.repeat(offsets - start, inside)] = 1
-        # … tell which document each token belongs to …
-        passed = np.cumsum(is_end)
-        document_of = passed + np.repeat(first - passed[offsets], sizes)
-        # … and a row may begin with one
-        is_end[offsets] = corpus.sentences[corpus.documents[first]] + first == start
-        place = ranges(start, sizes)
-        # before place p of document d stand d + 1 ends; at an end itself the index is not used
-        index = np.clip(place - document_of - 1, 0, len(corpus.tokens) - 1)
-        return np.where(is_end == 1, self.vocabulary["eos"], corpus.tokens[index].astype(np.int64))
 
     def counts(self, examples: Examples, indices: NDArray[np.int64], keys: keyed.Keys) -> dict[str, int]:
         return {"clm": int(examples.lengths[indices].sum())}

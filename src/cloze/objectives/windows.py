@@ -1,12 +1,16 @@
-"""Cutting a long stretch of tokens into examples."""
+"""Cutting a long stretch of tokens into examples.
+
+The *stream* of a corpus is end-of-text, document, end-of-text, document, …, end-of-text.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cloze.data.base import TokenizedCorpus
 from cloze.errors import Refusal
-from cloze.objectives.corruption import ranges
+from cloze.objectives.corruption import beginnings, ranges
 
 
 def windows(edges: NDArray[np.int64], length: int) -> NDArray[np.int64]:
@@ -30,3 +34,35 @@ def whole(cut: NDArray[np.int64], length: int) -> NDArray[np.int64]:
             f"length={length} is more than the {tokens} tokens that a split of this corpus has; take length={tokens}."
         )
     return full
+
+
+def ends_of_text(corpus: TokenizedCorpus) -> NDArray[np.int64]:
+    """(D+1,): where in the stream the end-of-text token before each document stands, and the closing one."""
+    ends: NDArray[np.int64] = corpus.sentences[corpus.documents] + np.arange(len(corpus.documents))
+    return ends
+
+
+def stream(corpus: TokenizedCorpus, rows: NDArray[np.int64], end_of_text: int) -> NDArray[np.int64]:
+    """The tokens of the stream from each row's start to its end, that one included, one row after the other.
+
+    `rows` (n, 4): start and end, and the last document that begins at or before each of them (the number of documents for the
+    closing end-of-text).
+    """
+    start, end, first, last = rows.T
+    sizes = end - start + 1
+    offsets = beginnings(sizes)
+    # where the ends of text stand among these tokens: those inside each row …
+    inside = last - first
+    document = ranges(first + 1, inside)
+    is_end = np.zeros(int(sizes.sum()), np.int64)
+    is_end[corpus.sentences[corpus.documents[document]] + document + np.repeat(offsets - start, inside)] = 1
+    # … tell which document each token belongs to …
+    passed = np.cumsum(is_end)
+    document_of = passed + np.repeat(first - passed[offsets], sizes)
+    # … and a row may begin with one
+    is_end[offsets] = corpus.sentences[corpus.documents[first]] + first == start
+    place = ranges(start, sizes)
+    # before place p of document d stand d + 1 ends; at an end itself the index is not used
+    index = np.clip(place - document_of - 1, 0, len(corpus.tokens) - 1)
+    tokens: NDArray[np.int64] = np.where(is_end == 1, end_of_text, corpus.tokens[index].astype(np.int64))
+    return tokens
