@@ -32,7 +32,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gpt.GPT": {**SHAPE, "positions": 40, "inner": 128},
     "gpt2.GPT2": {**SHAPE, "positions": 40},
     "t5.T5": {**SHAPE, "head_width": 12},
+    "switch.Switch": {**SHAPE, "head_width": 12, "experts": 3, "capacity_factor": 0.8},
     "bart.Bart": {**SHAPE, "positions": 40},
+    "xlm.XLM": {**SHAPE, "inner": 128, "positions": 40, "languages": 3},
     "elmo.ELMo": {"layers": 2, "width": 32, "cells": 48},
 }
 PORTABLE = {
@@ -69,6 +71,8 @@ def tokenizer_of(family: str) -> tokenizers.Tokenizer:
         return tokenizers.WordPiece(vocabulary=120).trained(corpus, ("pad", "unk", "cls", "sep", "mask"), 0)
     if family.startswith("albert"):
         return tokenizers.Unigram(vocabulary=100).trained(corpus, ("pad", "unk", "cls", "sep", "mask"), 0)
+    if family.startswith("xlm"):
+        return tokenizers.BPE(vocabulary=150).trained(corpus, ("pad", "unk", "cls", "sep", "mask"), 0)
     if family.startswith("gpt."):
         return tokenizers.BPE(vocabulary=150).trained(corpus, ("pad", "unk", "eos"), 0)
     if family.startswith("gpt2"):

@@ -65,16 +65,17 @@ def prepare(checked: Checked, initial: Initial | None = None, say: Say = print) 
     say(corpus.announcement)
     cache = Path(top.cache_dir)
     builder_class = checked.objective.Examples
+    special_tokens, sentinels = builder_class.needs(checked.builder_settings)
     if initial is not None:
         tokenizer = initial.tokenizer
-        missing = [role for role in builder_class.special_tokens if role not in tokenizer.vocabulary.special]
+        missing = [role for role in special_tokens if role not in tokenizer.vocabulary.special]
         if missing:
             raise Refusal(
                 f"init={top.init}: its tokenizer has no {', '.join(missing)} token, which {checked.name} needs"
             )
     else:
         wanted = checked.nodes["tokenizer"].build()
-        tokenizer = obtain(wanted, corpus, builder_class.special_tokens, builder_class.sentinels, cache, say)
+        tokenizer = obtain(wanted, corpus, special_tokens, sentinels, cache, say)
     train_text = tokenized(corpus, "train", tokenizer, cache, say=say)
     validation_text = tokenized(corpus, "validation", tokenizer, cache, say=say)
     vocabulary = tokenizer.vocabulary
@@ -94,6 +95,7 @@ def prepare(checked: Checked, initial: Initial | None = None, say: Say = print) 
         pooler=checked.objective.pools(checked.settings["objective"]),
         generator=checked.objective.generates(checked.settings["objective"]),
     )
+    _refuse_languages(model, train_text)
     model.spell([tokenizer.token(number) for number in range(vocabulary.size)])
     torch.manual_seed(keyed.key(top.seed, "objective") >> 1)  # so that two objectives start from the same model
     objective: Objective[Any, Any] = checked.objective(model, vocabulary, **checked.objective_settings)
@@ -104,6 +106,16 @@ def prepare(checked: Checked, initial: Initial | None = None, say: Say = print) 
     return Prepared(
         checked, corpus, tokenizer, train_text, validation_text, builder, train, validation, model, objective, digest
     )
+
+
+def _refuse_languages(model: Backbone, text: TokenizedCorpus) -> None:
+    """A model with a language table must have a row for each language of the text, where it looks at the table at all."""
+    there = len(text.language_names)
+    if model.languages is not None and 1 < model.languages < there:
+        raise Refusal(
+            f"model.languages={model.languages} is too few: the text has {there} languages ({', '.join(text.language_names)}). "
+            f"Say model.languages={there}."
+        )
 
 
 def _counts(tokens: NDArray[Any], size: int, block: int = 1 << 20) -> NDArray[np.int64]:

@@ -18,7 +18,9 @@ from cloze.models.gpt2 import GPT2
 from cloze.models.layout import Layout, Pattern, Way
 from cloze.models.roberta import Roberta
 from cloze.models.static_shapes import pad
+from cloze.models.switch import Switch
 from cloze.models.t5 import T5
+from cloze.models.xlm import XLM
 
 WORDS, LENGTH = 40, 24
 FAMILIES: dict[str, Callable[[], Backbone]] = {
@@ -27,7 +29,9 @@ FAMILIES: dict[str, Callable[[], Backbone]] = {
     "albert": lambda: Albert(WORDS, LENGTH, False, layers=2, width=32, heads=2, inner=48, embedding_width=16),
     "gpt": lambda: GPT(WORDS, LENGTH, False, layers=2, width=32, heads=2, inner=48),
     "gpt2": lambda: GPT2(WORDS, LENGTH, False, layers=2, width=32, heads=2, inner=48),
+    "xlm": lambda: XLM(WORDS, LENGTH, False, layers=2, width=32, heads=2, inner=48),
     "t5": lambda: T5(WORDS, LENGTH, False, layers=2, width=32, heads=2, head_width=8, inner=48),
+    "switch": lambda: Switch(WORDS, LENGTH, False, layers=2, width=32, heads=2, head_width=8, inner=48, experts=3),
     "bart": lambda: Bart(WORDS, LENGTH, False, layers=2, width=32, heads=2, inner=48),
 }
 LENGTHS = {"encoder": [5, 24, 24, 1, 17, 23], "decoder": [9, 2, 12, 12, 4, 1]}
@@ -74,7 +78,7 @@ def test_hidden_states_and_gradients(name: str) -> None:
                 )
 
 
-@pytest.mark.parametrize("name", ["bert", "gpt2", "t5", "bart"])
+@pytest.mark.parametrize("name", ["bert", "gpt2", "t5", "switch", "bart"])
 def test_a_sequence_sees_nothing_of_its_neighbours(name: str) -> None:
     """Alone or among others, a sequence's states are the same."""
     torch.manual_seed(0)

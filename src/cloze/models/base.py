@@ -169,6 +169,7 @@ class Backbone(nn.Module, ABC):
     width: int
     initializer_range: float = 0.02  # the deviation with which weights that an objective puts on the model begin
     positions: int | None = None  # the longest sequence that the position table serves; None: there is no such table
+    languages: int | None = None  # how many languages it tells apart; None: it does not look at them
 
     @abstractmethod
     def forward(self, batch: Batch, every_layer: bool = False) -> HiddenStates:
