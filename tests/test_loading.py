@@ -307,6 +307,7 @@ LEARNS: dict[str, str] = {  # an objective for each family whose samples are to 
     **dict.fromkeys(("bert.Bert", "roberta.Roberta", "albert.Albert"), "mlm.MaskedLM"),
     **dict.fromkeys(("gpt.GPT", "gpt2.GPT2"), "clm.CausalLM"),
     "t5.T5": "span_corruption.SpanCorruption",
+    "bart.Bart": "denoise.Denoising",
 }
 
 

@@ -100,9 +100,10 @@ class DenoisingExamples(ExampleBuilder):
             raise Refusal("the corpus has no tokens: objective=denoise needs at least one document.")
         lengths = table[:, 1] - table[:, 0]
         # what the encoder reads, on average: spans go over the number of words by half their mean before they are cut
-        spans = lengths * self.infill / self.mean_span + 0.5 if self.infill and self.spans_become == "one_mask" else 0
+        words = lengths * float(np.mean(corpus.word_starts[: 1 << 20]))
+        spans = words * self.infill / self.mean_span + 0.5 if self.infill and self.spans_become == "one_mask" else 0
         hidden = 0 if self.spans_become == "masks" else lengths * self.infill
-        read = np.rint((lengths - hidden) * (1 - self.delete) + spans + lengths * self.insert).astype(np.int64)
+        read = np.rint(((lengths - hidden) * (1 - self.delete) + spans) * (1 + self.insert)).astype(np.int64)
         return Examples(corpus, table, lengths + 2, tokens=np.maximum(read, 0) + lengths + 4)
 
     def sample(self, examples: Examples, indices: NDArray[np.int64], keys: keyed.Keys) -> Sample:
@@ -231,3 +232,4 @@ class Denoising(EveryToken[EncoderDecoder, Text]):
 
     Examples = DenoisingExamples
     term = "denoise"
+    task = "rewrite"
