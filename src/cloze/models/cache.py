@@ -44,6 +44,7 @@ class Cache:
     def __init__(self) -> None:
         self._growing: dict[object, _Growing] = {}
         self._fixed: dict[object, _Fixed] = {}
+        self._counts: dict[object, Tensor] = {}
         self._layout = Layout(())  # of the last step, which all layers share
 
     @property
@@ -99,6 +100,14 @@ class Cache:
             self._fixed[layer] = _Fixed(tuple(x.detach() for x in make()), layout.lengths)
         return self._fixed[layer].tensors
 
+    def counted(self, layer: object, bins: Tensor, shape: tuple[int, int]) -> Tensor:
+        """How often each bin of each sequence came up in the calls before, (B * n,) for `shape` (B, n); those of this call, `bins`
+        (N,), are then added. What a router with room for so many tokens of each sequence must know of the text before."""
+        before = self._counts.get(layer)
+        before = bins.new_zeros(shape) if before is None else before
+        self._counts[layer] = before + torch.bincount(bins, minlength=before.numel()).view(shape)
+        return before.flatten()
+
     def select(self, rows: Sequence[int]) -> None:
         """Goes on with these sequences in this order: finished ones are left out, and one that several beams follow comes more
         than once."""
@@ -107,6 +116,8 @@ class Cache:
                 index = torch.tensor(rows, dtype=torch.int64, device=kept.keys.device)
                 kept.keys, kept.values = kept.keys.index_select(0, index), kept.values.index_select(0, index)
                 kept.lengths = tuple(kept.lengths[b] for b in rows)
+        for layer, counts in self._counts.items():
+            self._counts[layer] = counts[list(rows)]
         for fixed in self._fixed.values():
             if list(rows) != list(range(len(fixed.lengths))):
                 fixed.tensors = tuple(_sequences(x, fixed.lengths, rows) for x in fixed.tensors)

@@ -44,7 +44,10 @@ class Portable(ABC):
     def to_transformers(
         cls, settings: Mapping[str, Any], weights: Mapping[str, Tensor], vocabulary: Vocabulary
     ) -> tuple[dict[str, Any], Weights]:
-        """(config.json with `architectures`, state dict) for transformers; its class depends on the heads there are."""
+        """(config.json with `architectures`, state dict) for transformers; its class depends on the heads there are.
+
+        `settings` are the family's, all of them, and the run's "length".
+        """
 
     @classmethod
     def companions(
