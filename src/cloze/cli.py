@@ -1,4 +1,4 @@
-"""The commands: `python train.py …` and `cloze train|export|world …`. Thin: everything heavy is imported by what needs it."""
+"""The commands: `python train.py …` and `cloze train|predict|export|world …`. Thin: what is heavy is imported by what needs it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ def train() -> None:
 
 def main() -> None:
     """`cloze COMMAND …`; ends the process."""
-    commands: dict[str, Callable[[Sequence[str]], int]] = {"train": _train, "export": _export, "world": _world}
+    commands: dict[str, Callable[[Sequence[str]], int]] = {
+        "train": _train,
+        "predict": _predict,
+        "export": _export,
+        "world": _world,
+    }
     words = sys.argv[1:]
     if not words or words[0] in ("-h", "--help", "help"):
         print(_COMMANDS)
@@ -35,6 +40,7 @@ def main() -> None:
 
 
 _COMMANDS = """cloze train WORDS…        train (the same as python train.py WORDS…; see cloze train --help)
+cloze predict RUN TEXT…   what a trained model says: fills [MASK]s, goes on with a text, writes it again, gives vectors
 cloze export RUN DIR      write a Hugging Face directory that transformers loads
 cloze world --tasks DIR   write the generated language's tasks in the formats of GLUE, SQuAD, CoNLL and SWAG"""
 
@@ -108,6 +114,18 @@ def _show_config(settings: Sequence[str], resolve: bool) -> int:
 
     print(OmegaConf.to_yaml(compose(settings).config, resolve=resolve), end="")
     return 0
+
+
+def _predict(words: Sequence[str]) -> int:
+    from cloze.commands import predict
+
+    parser = _Parser(
+        prog="cloze predict",
+        description="What a trained model says of texts: it fills blanks, goes on with a text, writes it again or gives vectors.",
+    )
+    predict.add_arguments(parser)
+    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
+    return predict.run(parser.parse_args(words))
 
 
 def _export(words: Sequence[str]) -> int:

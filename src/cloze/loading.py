@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cloze import inference, models
 from cloze.errors import Refusal, did_you_mean
 from cloze.models import checkpoints, storage
-from cloze.models.base import Backbone, Batch, Bidirectional, Causal, EncoderDecoder, TokenHead
+from cloze.models.base import Backbone, Batch, Bidirectional, Causal, Discriminator, EncoderDecoder, TokenHead
 from cloze.models.conversion import Portable
 from cloze.models.padding import from_padded, real_places, to_padded
 from cloze.schema import Node, faults, locate
@@ -57,7 +57,8 @@ class Pretrained:
     """A model with its tokenizer, ready for use; `head` is its token head, None where the checkpoint had none.
 
     `length` is the longest sequence that `encode` makes: what the run was trained with, or the position table's size.
-    `objective` are the settings of what a run of ours was trained under, None for checkpoints of others.
+    `objective` are the settings of what a run of ours was trained under, None for checkpoints of others. `discriminator`: the head
+    that tells replaced tokens, for models that learnt it.
     """
 
     model: Backbone
@@ -65,12 +66,13 @@ class Pretrained:
     head: TokenHead | None
     length: int
     objective: dict[str, Any] | None = None
+    discriminator: nn.Module | None = None
 
     def to(self, device: torch.device | str) -> Pretrained:
         """The same on another device."""
-        self.model.to(device)
-        if self.head is not None:
-            self.head.to(device)
+        for module in (self.model, self.head, self.discriminator):
+            if module is not None:
+                module.to(device)
         return self
 
     def hidden_states(
@@ -150,7 +152,13 @@ class Pretrained:
     @property
     def tasks(self) -> tuple[inference.Task, ...]:
         """What `predict` can be asked for."""
-        return inference.tasks_of(self.model, self.tokenizer.vocabulary, self.head is not None)
+        heads = self.head is not None, self.discriminator is not None
+        return inference.tasks_of(self.model, self.tokenizer.vocabulary, *heads)
+
+    @property
+    def task(self) -> inference.Task:
+        """What `predict` does without being told: what the model was trained for, or else what its role suggests."""
+        return inference.task_of(self.tasks, inference.objective_class(self.objective))
 
     def predict(self, texts: str | Sequence[str], task: inference.Task | None = None, **settings: Any) -> list[Any]:
         """What the model says of each text.
@@ -161,6 +169,7 @@ class Pretrained:
                     returns the text with its sentinels (<extra_id_0>, or [MASK] for the next one) replaced
         "continue"  returns how the text goes on
         "rewrite"   an encoder-decoder returns the text as it writes it again, its [MASK]s filled
+        "replaced"  an ELECTRA returns `Doubted`s: how probable it is of each token that it does not belong
         "vectors"   returns `Vectors` (`layer=`: its number, "last", "all" or "mix")
 
         What writes takes the settings of `cloze.inference.Decoding`: `tokens=`, `temperature=`, `top_k=`, `top_p=`, `beams=`,
@@ -184,8 +193,9 @@ def load(source: str | Path, device: torch.device | str = "cpu", trusted: Sequen
     has_head = given.keys() >= head.state_dict().keys()
     if has_head:
         head.load_state_dict({name: given[name] for name in head.state_dict()})
-    kept = head.eval() if has_head else None
-    return Pretrained(model.eval(), initial.tokenizer, kept, initial.length, initial.objective).to(device)
+    loaded = Pretrained(model.eval(), initial.tokenizer, head.eval() if has_head else None, initial.length)
+    loaded.objective, loaded.discriminator = initial.objective, _discriminator(model, initial)
+    return loaded.to(device)
 
 
 def initialise(source: str | Path, trusted: Sequence[str] = ()) -> Initial:
@@ -218,7 +228,7 @@ def export(run: str | Path, directory: str | Path) -> None:
         known = ", ".join(sorted(families()))
         raise Refusal(f"{run}: transformers has no model like {family.__name__}; exported can be: {known}")
     tokenizer = initial.tokenizer
-    complete = {**_defaults(family), **node}
+    complete = {**_defaults(family), **node, "length": initial.length}
     made = {".": family.to_transformers(complete, initial.weights, tokenizer.vocabulary)}
     made |= family.companions(complete, initial.weights, tokenizer.vocabulary)
     try:
@@ -334,6 +344,18 @@ def _built(family: type[Backbone], settings: dict[str, Any], initial: Initial) -
         part: any(name.startswith(f"model.{part}.") for name in initial.weights) for part in ("pooler", "generator")
     }
     return cast(Backbone, Node("model", family, settings).build(**runtime))
+
+
+def _discriminator(model: Backbone, initial: Initial) -> nn.Module | None:
+    """The head that tells replaced tokens, where the weights have one."""
+    weights = _part(initial.weights, "objective.discriminator_head.")
+    if not weights or not isinstance(model, Discriminator):
+        return None
+    from cloze.objectives.replaced_token import DiscriminatorHead
+
+    head = DiscriminatorHead(model.width, model.activation, model.initializer_range)
+    head.load_state_dict(weights)
+    return head.eval()
 
 
 def _part(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

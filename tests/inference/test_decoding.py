@@ -59,7 +59,7 @@ WAYS = [
 def test_the_cache_changes_no_token(kind: str, decoding: Decoding) -> None:
     said = written(kind, decoding)
     assert said == written(kind, decoding, cached=False)
-    assert len({tuple(row) for row in said}) > 1 and len({token for row in said for token in row}) > 3
+    assert len({tuple(row) for row in said}) > 1 and len({token for row in said for token in row}) > 2
 
 
 @pytest.mark.parametrize("kind", ["gpt2", "t5"])

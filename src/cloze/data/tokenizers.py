@@ -132,6 +132,12 @@ class Tokenizer:
         text: str = self._backend.decode([int(i) for i in ids], skip_special_tokens=skip_special)
         return text[1:] if text.startswith(" ") else text
 
+    def words(self, text: str) -> list[str]:
+        """The pieces that the text is cut into before the vocabulary is looked at: words and punctuation, for a tokenizer of words."""
+        normalizer, cutter = self._backend.normalizer, self._backend.pre_tokenizer
+        text = text if normalizer is None else normalizer.normalize_str(text)
+        return [text] if cutter is None else [piece for piece, _ in cutter.pre_tokenize_str(text)]
+
     def token(self, id: int) -> str:
         """The token as the vocabulary writes it ("##ing", "Ġthe")."""
         surface = self._backend.id_to_token(int(id))

@@ -10,15 +10,18 @@ from cloze.inference.decoding import Decoding
 from cloze.inference.generate import generate
 from cloze.inference.predict import predict
 from cloze.inference.reading import BLANK, Speller, device_of, enclose, judging
+from cloze.inference.replaced import Doubted, replaced_tokens
 from cloze.inference.samples import Samples, samples
-from cloze.inference.tasks import TASKS, Task, tasks_of
+from cloze.inference.tasks import objective_class, task_of, tasks_of
 from cloze.inference.vectors import Layer, Vectors, vectors
 from cloze.inference.writing import continue_text, fill_spans, rewrite
+from cloze.tasks import TASKS, Task
 
 __all__ = [
     "BLANK",
     "TASKS",
     "Decoding",
+    "Doubted",
     "Filled",
     "Guess",
     "Layer",
@@ -33,9 +36,12 @@ __all__ = [
     "fill_spans",
     "generate",
     "judging",
+    "objective_class",
     "predict",
+    "replaced_tokens",
     "rewrite",
     "samples",
+    "task_of",
     "tasks_of",
     "vectors",
 ]

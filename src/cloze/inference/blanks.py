@@ -14,6 +14,8 @@ from cloze.inference.reading import BLANK, Speller, batch_for, enclose, judging,
 from cloze.models.base import Bidirectional, TokenHead, TwoStreams
 from cloze.models.padding import flat
 
+AT_ONCE = 64  # texts
+
 
 @dataclass(frozen=True)
 class Guess:
@@ -48,8 +50,13 @@ def fill_blanks(
     blanks = [[i + len(enclose(model, [], tokenizer.vocabulary, before=True)) for i in at] for _, at in cut]
     rows = [enclose(model, row, tokenizer.vocabulary) for row in rows]
     refuse_long(model, texts, rows)
+    probabilities: list[list[float]] = []
+    choices: list[list[int]] = []
     with judging(model, head):
-        probabilities, choices = best(_asked(model, head, rows, blanks), tokenizer.vocabulary, k)
+        for first in range(0, len(rows), AT_ONCE):
+            few = slice(first, first + AT_ONCE)
+            shares_of, tokens_of = best(_asked(model, head, rows[few], blanks[few]), tokenizer.vocabulary, k)
+            probabilities, choices = probabilities + shares_of, choices + tokens_of
     guesses = iter(zip(probabilities, choices, strict=True))
     filled = []
     for row, at in zip(rows, blanks, strict=True):

@@ -10,10 +10,12 @@ from torch import Tensor
 
 from cloze.inference.decoding import Decoding
 from cloze.inference.reading import batch_for, judging, logits_of
-from cloze.models.base import Backbone, Sequences, TokenHead, TwoStreams
+from cloze.models.base import Backbone, Sequences, TokenHead, TwoDirections, TwoStreams
 from cloze.models.cache import Cache
 from cloze.models.layout import Layout
 from cloze.models.padding import flat
+
+AT_ONCE = 64  # texts, so that a file of thousands needs no more memory than one of these
 
 
 class Growing:
@@ -21,6 +23,8 @@ class Growing:
 
     `rows` are the ids so far, `inputs` those that an encoder reads, `positions` where each row begins (0 where not given).
     `prefix`: how many tokens of each text may be seen whole, for models that were trained so.
+    `mask`: the token that is put where the next one is asked for, and the segment of such texts, for models that predict a token
+    where it stands and not before it.
     """
 
     def __init__(
@@ -31,6 +35,7 @@ class Growing:
         inputs: Sequence[Sequence[int]] | None = None,
         positions: Sequence[int] | None = None,
         prefix: Sequence[int] | None = None,
+        mask: tuple[int, int] | None = None,
         cached: bool = True,
     ) -> None:
         self.model, self.head = model, head
@@ -38,13 +43,18 @@ class Growing:
         self._inputs = None if inputs is None else [list(row) for row in inputs]
         self._positions = list(positions) if positions else [0] * len(self.rows)
         self._prefix = None if prefix is None else list(prefix)
-        self._cache = Cache() if cached and type(model).caches else None
+        self._mask = mask
+        self._cache = Cache() if cached and type(model).caches and mask is None else None
 
     def logits(self) -> Tensor:
         """(rows, V), on the CPU in 32 bits: what comes next."""
         if isinstance(self.model, TwoStreams):
             return self._asked_of_the_second_stream(self.model)
-        if self._cache is not None and self._cache.filled:
+        if self._mask is not None:
+            token, segment = self._mask
+            written = flat([[*row, token] for row in self.rows], "causal")
+            written.segments = torch.full_like(written.tokens, segment)
+        elif self._cache is not None and self._cache.filled:
             written = flat([row[-1:] for row in self.rows], "causal")
             written.positions = torch.tensor([p + len(r) - 1 for p, r in zip(self._positions, self.rows, strict=True)])
         else:
@@ -56,7 +66,10 @@ class Growing:
             batch = batch_for(self.model, flat(self._inputs), written)
         batch.cache = self._cache
         states = self.model(batch).last
-        return logits_of(self.model, self.head, states[lasts.to(states.device)]).cpu()
+        states = states[lasts.to(states.device)]
+        if isinstance(self.model, TwoDirections):  # what follows is the forward half's business
+            states = states[:, : states.shape[1] // 2]
+        return logits_of(self.model, self.head, states).cpu()
 
     def _whole(self) -> Sequences:
         written = flat(self.rows, "causal")
@@ -109,32 +122,45 @@ def generate(
     positions: Sequence[int] | None = None,
     prefix: Sequence[int] | None = None,
     limits: Sequence[int] | None = None,
+    mask: tuple[int, int] | None = None,
     cached: bool = True,
 ) -> list[list[int]]:
     """What is written after each of `starts` (none empty), up to the token `end`, which is left out, or as far as `decoding` and
-    `limits`, tokens for each text, let it go.
+    `limits`, tokens for each text, let it go. Many texts are written a few at a time.
 
-    With `inputs` the model reads those and writes behind `starts`. `positions`: where each start begins. `prefix`: see `Growing`.
-    A model with a position table stops where the table ends. `cached=False` reads everything again for each token.
+    With `inputs` the model reads those and writes behind `starts`. `positions`: where each start begins. `prefix`, `mask`: see
+    `Growing`. A model with a position table stops where the table ends. `cached=False` reads everything again for each token.
     """
     decoding = decoding or Decoding()
     most = model.positions
     places = positions or [0] * len(starts)
+    most = None if most is None else most - (mask is not None)
     room = [
         min(decoding.tokens, decoding.tokens if most is None else max(0, most - place - len(start)))
         for place, start in zip(places, starts, strict=True)
     ]
     if limits is not None:
         room = [min(r, limit) for r, limit in zip(room, limits, strict=True)]
-    if not starts:
-        return []
+    write = _one_way if decoding.beams == 1 else _several_ways
+    written: list[list[int]] = []
     with judging(model, head):
-        growing = Growing(model, head, starts, inputs, positions, prefix, cached)
-        write = _one_way if decoding.beams == 1 else _several_ways
-        return write(growing, room, end, decoding)
+        for first in range(0, len(starts), AT_ONCE):
+            few = slice(first, first + AT_ONCE)
+            growing = Growing(
+                model,
+                head,
+                starts[few],
+                None if inputs is None else inputs[few],
+                places[few],
+                None if prefix is None else prefix[few],
+                mask,
+                cached,
+            )
+            written += write(growing, room[few], end, decoding, first)
+    return written
 
 
-def _one_way(growing: Growing, room: Sequence[int], end: int, decoding: Decoding) -> list[list[int]]:
+def _one_way(growing: Growing, room: Sequence[int], end: int, decoding: Decoding, first: int) -> list[list[int]]:
     written: list[list[int]] = [[] for _ in room]
     texts = list(range(len(room)))  # of the rows that still grow
     for step in range(decoding.tokens):
@@ -145,7 +171,7 @@ def _one_way(growing: Growing, room: Sequence[int], end: int, decoding: Decoding
             break
         logits = growing.logits()
         decoding.forbid(logits, growing.rows)
-        chosen = decoding.choose(logits, texts, step)
+        chosen = decoding.choose(logits, [first + text for text in texts], step)
         on = [row for row, token in enumerate(chosen) if token != end and logits[row, token] > -math.inf]
         growing.follow(on, [chosen[row] for row in on])
         texts = [texts[row] for row in on]
@@ -154,7 +180,7 @@ def _one_way(growing: Growing, room: Sequence[int], end: int, decoding: Decoding
     return written
 
 
-def _several_ways(growing: Growing, room: Sequence[int], end: int, decoding: Decoding) -> list[list[int]]:
+def _several_ways(growing: Growing, room: Sequence[int], end: int, decoding: Decoding, _: int) -> list[list[int]]:
     """Beam search. Of the 2 * beams best ways to go on, those that end are finished, if among the best `beams`; the best `beams` of the
     others go on. A text is done when no way that goes on could still be better than all `beams` finished ones.
     """

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, cast
 from cloze.errors import Refusal, did_you_mean
 from cloze.inference.blanks import fill_blanks
 from cloze.inference.decoding import Decoding
-from cloze.inference.tasks import TASKS, Task, objective_class, task_of, tasks_of
+from cloze.inference.replaced import replaced_tokens
+from cloze.inference.tasks import objective_class
 from cloze.inference.vectors import vectors
 from cloze.inference.writing import continue_text, fill_spans, rewrite
-from cloze.models.base import EncoderDecoder
+from cloze.models.base import EncoderDecoder, Steerable
+from cloze.tasks import TASKS, Task
 
 if TYPE_CHECKING:
     from cloze.loading import Pretrained
@@ -24,20 +26,24 @@ def predict(loaded: Pretrained, texts: Sequence[str], task: Task | None, setting
     """See `Pretrained.predict`."""
     model, head, tokenizer = loaded.model, loaded.head, loaded.tokenizer
     name = type(model).__name__
-    able = tasks_of(model, tokenizer.vocabulary, head is not None)
+    able = loaded.tasks
     if task is not None and task not in TASKS:
         raise Refusal(f"task={task} is not there{did_you_mean(task, TASKS)}")
-    if head is None and task != "vectors":
+    if head is None and task not in able and able[0] == "vectors":
         raise Refusal("this checkpoint has no token head, so it cannot predict tokens; it gives vectors only")
     learnt = objective_class(loaded.objective)
-    chosen = task or task_of(able, learnt)
+    chosen = task or loaded.task
     if chosen not in able:
         raise Refusal(f"task={chosen}: a {name} {model.role}; with this one: task={'|'.join(able)}.")
     writes = chosen in ("continue", "rewrite") or (chosen == "fill" and isinstance(model, EncoderDecoder))
-    accepted = WRITING if writes else ("k",) if chosen == "fill" else ("layer",)
+    accepted = WRITING if writes else {"fill": ("k",), "vectors": ("layer",)}.get(chosen, ())
     for setting in settings:
         if setting not in accepted:
-            raise Refusal(f"{setting} has no effect with task={chosen} of a {name}; it has: {', '.join(accepted)}.")
+            has = f"; it has: {', '.join(accepted)}." if accepted else "."
+            raise Refusal(f"{setting} has no effect with task={chosen} of a {name}{has}")
+    if chosen == "replaced":
+        assert loaded.discriminator is not None
+        return cast("list[Any]", replaced_tokens(model, loaded.discriminator, tokenizer, texts))
     if chosen == "vectors":
         return cast("list[Any]", vectors(model, tokenizer, texts, **settings))
     assert head is not None
@@ -45,7 +51,9 @@ def predict(loaded: Pretrained, texts: Sequence[str], task: Task | None, setting
         return cast("list[Any]", fill_blanks(model, head, tokenizer, texts, **settings))  # type: ignore[arg-type]
     if chosen == "continue":
         whole = bool(getattr(learnt, "prefixes", False))
-        return cast("list[Any]", continue_text(model, head, tokenizer, texts, Decoding(**settings), whole))
+        steerable = isinstance(model, Steerable) and "mask" in tokenizer.vocabulary.special
+        by_mask = steerable and getattr(learnt, "task", None) != "continue"
+        return cast("list[Any]", continue_text(model, head, tokenizer, texts, Decoding(**settings), whole, by_mask))
     assert isinstance(model, EncoderDecoder)
     decoding = Decoding(**{"tokens": 60, **settings})
     if chosen == "fill":

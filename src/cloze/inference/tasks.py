@@ -3,39 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 from cloze.data.base import Vocabulary
 from cloze.models.base import (
     Backbone,
     Bidirectional,
     Causal,
-    Discriminator,
     EncoderDecoder,
     Prefixed,
     TwoDirections,
     TwoStreams,
 )
 from cloze.schema import locate
-
-Task = Literal["fill", "continue", "rewrite", "vectors"]
-TASKS: dict[str, str] = {
-    "fill": "fills each [MASK]",
-    "continue": "goes on with the text",
-    "rewrite": "writes the text again",
-    "vectors": "gives a vector for each token",
-}
+from cloze.tasks import Task
 
 
-def tasks_of(model: Backbone, vocabulary: Vocabulary, has_head: bool) -> tuple[Task, ...]:
-    """What a model can do, its role's own task first."""
-    found: list[Task] = []
-    if has_head and not isinstance(model, Discriminator):
+def tasks_of(
+    model: Backbone, vocabulary: Vocabulary, has_head: bool, has_discriminator: bool = False
+) -> tuple[Task, ...]:
+    """What a model with these heads can do, its role's own task first."""
+    found: list[Task] = ["replaced"] if has_discriminator else []
+    if has_head:
         if isinstance(model, TwoStreams) or (isinstance(model, Bidirectional) and "mask" in vocabulary.special):
             found.append("fill")
         if isinstance(model, EncoderDecoder):
             found += ["fill", "rewrite"] if vocabulary.sentinels else ["rewrite"]
-        if isinstance(model, Causal | Prefixed | TwoStreams):
+        if isinstance(model, Causal | Prefixed | TwoStreams | TwoDirections):
             found.append("continue")
     if isinstance(model, TwoDirections):
         return ("vectors", *found)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
 
 from cloze.errors import Refusal
-from cloze.inference.reading import Speller, batch_for, enclose, judging, refuse_long
-from cloze.models.base import Backbone, Causal, EncoderDecoder
+from cloze.inference.reading import batch_for, enclose, judging, refuse_long
+from cloze.models.base import Backbone, Causal
 from cloze.models.padding import flat
 
+if TYPE_CHECKING:
+    from cloze.data.tokenizers import Tokenizer
+
+AT_ONCE = 64  # texts
 Layer = int | Literal["last", "all", "mix"]
 
 
@@ -26,24 +30,40 @@ class Vectors:
     values: Tensor
 
 
-def vectors(model: Backbone, tokenizer: Speller, texts: Sequence[str], layer: Layer = "last") -> list[Vectors]:
-    """The hidden states of each text's tokens, special ones included, on the CPU. An encoder-decoder gives its encoder's.
+def vectors(model: Backbone, tokenizer: Tokenizer, texts: Sequence[str], layer: Layer = "last") -> list[Vectors]:
+    """The hidden states of each text's tokens, special ones included, on the CPU. An encoder-decoder gives its encoder's; a model
+    that reads characters (ELMo) gives those of the text's words, whether its vocabulary has them or not.
 
     `layer`: a number (0 is the embedding's output), "last", "all", or "mix", the mean of all, which is where ELMo's weighted sum
     begins before a task has learnt the weights (https://arxiv.org/abs/1802.05365, equation 1). Raises Refusal for a layer that is
     not there.
     """
+    found: list[Vectors] = []
+    for first in range(0, len(texts), AT_ONCE):
+        few = texts[first : first + AT_ONCE]
+        if (of_words := getattr(model, "vectors", None)) is not None:
+            words = [tokenizer.words(text) for text in few]
+            with judging(model):
+                states = of_words(words)
+            found += [
+                Vectors(tuple(own), _picked(list(layers.unbind(0)), layer).cpu())
+                for own, layers in zip(words, states, strict=True)
+            ]
+        else:
+            found += _of_tokens(model, tokenizer, few, layer)
+    return found
+
+
+def _of_tokens(model: Backbone, tokenizer: Tokenizer, texts: Sequence[str], layer: Layer) -> list[Vectors]:
     rows = [enclose(model, tokenizer.encode(text, special=True), tokenizer.vocabulary) for text in texts]
     if any(not row for row in rows):
         raise Refusal("a text is empty: there is no token to give a vector for")
     refuse_long(model, texts, rows)
-    if not rows:
-        return []
-    one_way = isinstance(model, Causal) and not isinstance(model, EncoderDecoder) and not model.opening
+    one_way = isinstance(model, Causal) and not model.opening
     with judging(model):
         states = model(batch_for(model, flat(rows, "causal" if one_way else "bidirectional")), every_layer=True)
     picked = _picked(states.layers, layer).cpu()
-    parts = picked.split([len(row) for row in rows], dim=-2)  # type: ignore[no-untyped-call]
+    parts = torch.split(picked, [len(row) for row in rows], dim=-2)
     return [
         Vectors(tuple(tokenizer.token(token) for token in row), part.clone())
         for row, part in zip(rows, parts, strict=True)

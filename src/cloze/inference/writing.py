@@ -19,28 +19,31 @@ def continue_text(
     texts: Sequence[str],
     decoding: Decoding | None = None,
     whole: bool = False,
+    by_mask: bool = False,
     cached: bool = True,
 ) -> list[str]:
     """What the model writes after each text, up to the end of the text or as far as `decoding` says; the text itself left out.
 
-    `whole`: the text is seen from both sides, as models are trained under objective=prefix_lm. It also ends where the model has no
-    more positions. Raises Refusal where a text leaves no position to write at.
+    `whole`: the text is seen from both sides, as models are trained under objective=prefix_lm. `by_mask`: the model predicts a token
+    where a mask token stands for it, as under objective=unilm. It also ends where the model has no more positions. Raises Refusal
+    where a text leaves no position to write at.
     """
     vocabulary = tokenizer.vocabulary
-    opening = _before_a_document(model, vocabulary)
+    opening = _before_a_document(model, vocabulary, by_mask)
     rows = [[*opening, *tokenizer.encode(text, special=True)] for text in texts]
     if any(not row for row in rows):
         raise Refusal("a text is empty, and this tokenizer has no token that texts begin with: write at least a word")
     refuse_long(model, texts, rows, room=1)
     prefix = [len(row) for row in rows] if whole else None
-    end = _end(vocabulary)
-    written = generate(model, head, rows, end, decoding, prefix=prefix, cached=cached)
+    segment = 2 if getattr(model, "segments", 0) > 2 else 0  # UniLM's for texts read from left to right
+    mask = (vocabulary["mask"], segment) if by_mask else None
+    written = generate(model, head, rows, _end(vocabulary), decoding, prefix=prefix, mask=mask, cached=cached)
     return [tokenizer.decode(row) for row in written]
 
 
-def _before_a_document(model: Backbone, vocabulary: Vocabulary) -> list[int]:
-    """Training puts the end-of-text token before every document; where there is none, texts stand between other tokens."""
-    if "eos" in vocabulary.special:
+def _before_a_document(model: Backbone, vocabulary: Vocabulary, by_mask: bool) -> list[int]:
+    """Language models are trained with the end-of-text token before every document; others have texts between their own tokens."""
+    if "eos" in vocabulary.special and not by_mask:
         return [vocabulary["eos"]]
     return enclose(model, [], vocabulary, before=True)
 

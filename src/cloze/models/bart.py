@@ -25,6 +25,7 @@ class Bart(PostNormEncoderDecoder, Portable):
     """
 
     model_type: ClassVar[str] = "bart"
+    begins = "eos"
     first_position = 2
 
     def token_head(self) -> OffsetHead:

@@ -201,7 +201,8 @@ class Bidirectional(Backbone):
     """Sees both sides of every token."""
 
     role = "sees both sides of every token"
-    opening, closing = ("cls",), ("sep",)
+    opening: ClassVar[tuple[str, ...]] = ("cls",)
+    closing: ClassVar[tuple[str, ...]] = ("sep",)
 
 
 class Causal(Backbone):
@@ -214,7 +215,8 @@ class EncoderDecoder(Backbone):
     """Reads one text and writes another."""
 
     role = "reads one text and writes another"
-    opening, closing = ("bos",), ("eos",)
+    opening: ClassVar[tuple[str, ...]] = ("bos",)
+    closing: ClassVar[tuple[str, ...]] = ("eos",)
     begins: ClassVar[str] = "pad"  # role of the token that the decoder begins with, where no objective says another
 
 
@@ -245,6 +247,8 @@ class TwoDirections(Backbone):
     has seen the token and what stands before it, and the backward one, which has seen it and what stands behind it."""
 
     role = "reads in both directions apart"
+    opening: ClassVar[tuple[str, ...]] = ("eos",)
+    closing: ClassVar[tuple[str, ...]] = ("eos",)
 
 
 class Discriminator(Bidirectional):

@@ -43,7 +43,9 @@ class XLNet(TwoStreams, Portable):
     """
 
     model_type: ClassVar[str] = "xlnet"
-    idle = ("mask", "segment", "segments")
+    idle: ClassVar[tuple[str, ...]] = ("mask", "segment", "segments")
+    opening: ClassVar[tuple[str, ...]] = ()
+    closing: ClassVar[tuple[str, ...]] = ("sep", "cls")
 
     def __init__(
         self,
@@ -69,7 +71,9 @@ class XLNet(TwoStreams, Portable):
         divides(width, heads)
         self.memory_length = length if memory_length is None else memory_length
         if self.memory_length < 0:
-            raise Refusal(f"model.memory_length={memory_length} must be 0 (no memory) or the number of tokens remembered.")
+            raise Refusal(
+                f"model.memory_length={memory_length} must be 0 (no memory) or the number of tokens remembered."
+            )
         if clamp_length is not None and clamp_length < 1:
             raise Refusal(f"model.clamp_length={clamp_length} must be at least 1 token, or null for no clamping.")
         self.width, self.initializer_range = width, initializer_range

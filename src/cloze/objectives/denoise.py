@@ -232,4 +232,4 @@ class Denoising(EveryToken[EncoderDecoder, Text]):
 
     Examples = DenoisingExamples
     term = "denoise"
-    task = "rewrite"
+    task, begins = "rewrite", "eos"
