@@ -11,6 +11,7 @@ from cloze.errors import Refusal
 from cloze.training.optimizers import (
     LAMB,
     Adafactor,
+    Adagrad,
     AdamW,
     Lamb,
     OptimizerSettings,
@@ -57,6 +58,21 @@ def test_lamb(corrected: bool, adapted: bool, zero: bool) -> None:
     np.testing.assert_allclose(parameter.detach().numpy(), expected, rtol=2e-5, atol=1e-6)
 
 
+def test_adagrad_begins_with_a_sum() -> None:
+    """rate * gradient / (root of the sum of squares + epsilon), the sum beginning at 1."""
+    parameter = nn.Parameter(torch.tensor([[1.0, -2.0]]))
+    module = nn.Module()
+    module.weight = parameter
+    optimizer = Adagrad(learning_rate=0.2).build(module)
+    expected, squares = np.array([[1.0, -2.0]]), 1.0 + np.zeros((1, 2))
+    for gradient in (np.array([[3.0, 0.5]]), np.array([[-1.0, 4.0]])):
+        parameter.grad = torch.from_numpy(gradient).float()
+        optimizer.step()
+        squares += gradient**2
+        expected -= 0.2 * gradient / np.sqrt(squares)
+    np.testing.assert_allclose(parameter.detach().numpy(), expected, rtol=1e-6)
+
+
 class Small(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -95,7 +111,9 @@ def test_pieces_of_matrices_decay_as_the_matrices_did() -> None:
     refuse_pieces(AdamW(), "fsdp")
 
 
-@pytest.mark.parametrize("settings", [AdamW(), LAMB(), Adafactor(), Adafactor(beta1=0.9, scale_parameter=False)])
+@pytest.mark.parametrize(
+    "settings", [AdamW(), LAMB(), Adagrad(), Adafactor(), Adafactor(beta1=0.9, scale_parameter=False)]
+)
 def test_builds_steps_and_restores(settings: OptimizerSettings) -> None:
     torch.manual_seed(0)
     module = Small()

@@ -128,6 +128,33 @@ class Adafactor(OptimizerSettings):
         return optimizer
 
 
+@dataclass(frozen=True)
+class Adagrad(OptimizerSettings):
+    """Each weight's step goes by the root of the sum of all its squared gradients (Duchi et al. 2011,
+    https://jmlr.org/papers/v12/duchi11a.html): ELMo's optimizer. The sum begins at `initial_sum`, so that first steps are not too long.
+    Weight decay is added to the gradient.
+    """
+
+    learning_rate: float = 0.2
+    weight_decay: float = 0.0
+    clip_norm: float | None = 10.0
+    initial_sum: float = 1.0
+    epsilon: float = 1e-10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _need("initial_sum", self.initial_sum, self.initial_sum >= 0, "not be below 0")
+        _need("epsilon", self.epsilon, self.epsilon > 0, "be above 0")
+
+    def build(
+        self, module: nn.Module, fused: bool = True, matrices: Collection[str] | None = None
+    ) -> torch.optim.Optimizer:
+        return torch.optim.Adagrad(
+            decay_groups(module, self.weight_decay, matrices), lr=self.learning_rate, eps=self.epsilon,
+            initial_accumulator_value=self.initial_sum,
+        )  # fmt: skip
+
+
 def matrices_of(module: nn.Module) -> frozenset[str]:
     """Names of the parameters with two dimensions or more: to be asked before FSDP makes flat pieces of them."""
     return frozenset(_plain(name) for name, p in module.named_parameters(remove_duplicate=False) if p.ndim >= 2)
