@@ -15,6 +15,7 @@ from cloze.check import Checked
 from cloze.data import keyed
 from cloze.data.base import Corpus, TokenizedCorpus
 from cloze.data.examples import indexed
+from cloze.data.languages import evened
 from cloze.data.store import tokenized
 from cloze.data.tokenizers import Tokenizer, obtain
 from cloze.errors import Refusal
@@ -84,6 +85,7 @@ def prepare(checked: Checked, initial: Initial | None = None, say: Say = print) 
     )
     settings = checked.builder_settings
     train = indexed(builder, train_text, keyed.key(top.seed, "examples"), settings, cache)
+    train = evened(train, corpus.language_sampling, top.seed)
     # not the seed's business: every run of a study is judged on the same validation examples
     validation = indexed(builder.judge(), validation_text, keyed.key("validation examples"), settings, cache)
     for note in train.notes:

@@ -103,6 +103,8 @@ def identity(prepared: Prepared) -> dict[str, Any]:
     settings = prepared.checked.settings
     groups = ("model", "objective", "optimizer", "schedule", "budget")
     flat = {f"{group}.{key}": value for group in groups for key, value in settings[group].items()}
+    if prepared.corpus.language_sampling is not None:
+        flat["data.language_sampling"] = prepared.corpus.language_sampling
     return flat | {
         "seed": settings["seed"],
         "length": settings["length"],

@@ -173,62 +173,68 @@ def _tokenize(corpus: Corpus, tokenizer: Tokenizer, part: Any, path: Path) -> _S
 class _Tongues:
     """What a part's documents say of languages: each document's own, and which sentence translates which.
 
-    Of parallel documents some dozens in one language come first and then their translations, so that what reads on over the end of a
-    document hardly ever comes upon its translation.
+    Documents in several languages are put in order by language, some dozens at a time: what reads on over the end of a document goes on
+    in the same language, and hardly ever comes upon the translation of what it has read.
     """
 
-    TOGETHER = 1 << 16  # characters of parallel documents before their translations follow
+    TOGETHER = 1 << 16  # characters that are put in order at a time
 
     def __init__(self) -> None:
         self.kept: list[NDArray[np.bool_]] = []  # which sentences have tokens, by batch
         self._numbers: dict[str, int] = {}  # of languages
         self._languages: list[int] = []  # of each document, those without a token and all
         self._sizes: list[int] = []  # of each document, in sentences
-        self._originals: dict[int, int] = {}  # of documents that translate one: which
+        self._pairs: list[tuple[int, int]] = []  # documents that translate one another
 
     def documents(self, records: Iterable[Record]) -> Iterator[Text]:
         """The documents of some records, none without a sentence."""
-        waiting: list[tuple[Text, int]] = []  # translations, and what they translate
-        size = 0
+        waiting: dict[str, list[tuple[Text, int]]] = {}  # by language, each with the number of its record
+        size = number = 0
         for record in records:
             assert isinstance(record, Text)
             if not record.sentences:
                 continue
-            first, *others = record.documents
-            yield self._noted(first)
-            for other in others:
-                waiting.append((other, len(self._sizes) - 1))
-                size += sum(map(len, other.sentences))
+            documents = record.documents
+            if len(documents) == 1 and not record.language and not waiting:
+                yield self._noted(record)
+                continue
+            number += 1
+            for document in documents:
+                waiting.setdefault(document.language, []).append((document, number))
+                size += sum(map(len, document.sentences))
             if size >= self.TOGETHER:
-                yield from self._translations(waiting)
-                waiting, size = [], 0
-        yield from self._translations(waiting)
+                yield from self._ordered(waiting)
+                waiting, size = {}, 0
+        yield from self._ordered(waiting)
 
     def _noted(self, document: Text) -> Text:
         self._languages.append(self._numbers.setdefault(document.language, len(self._numbers)))
         self._sizes.append(len(document.sentences))
         return document
 
-    def _translations(self, waiting: list[tuple[Text, int]]) -> Iterator[Text]:
-        for document, original in waiting:
-            self._originals[len(self._sizes)] = original
-            yield self._noted(document)
+    def _ordered(self, waiting: dict[str, list[tuple[Text, int]]]) -> Iterator[Text]:
+        seen: dict[int, int] = {}  # record: the document that it became
+        for documents in waiting.values():
+            for document, number in documents:
+                if number in seen:
+                    self._pairs.append((seen[number], len(self._sizes)))
+                seen[number] = len(self._sizes)
+                yield self._noted(document)
 
     def write(self, shard: _Shard) -> None:
         """The part's raw files, where there is anything to say. Translations are counted from the part's first sentence."""
-        if list(self._numbers) in ([], [""]) and not self._originals:
+        if list(self._numbers) in ([], [""]):
             return
-        shard.languages, shard.linked = list(self._numbers), bool(self._originals)
+        shard.languages, shard.linked = list(self._numbers), bool(self._pairs)
         kept = np.concatenate(self.kept)
         sizes = np.array(self._sizes)
         starts = np.cumsum(sizes) - sizes
         there = np.add.reduceat(kept, starts, dtype=np.int64) > 0
         np.array(self._languages, np.int32)[there].tofile(shard.path.with_suffix(".languages"))
-        if self._originals:
+        if self._pairs:
             partners = np.full(len(kept), -1)
-            for document, original in self._originals.items():
-                ours, theirs = starts[document], starts[original]
-                places = np.arange(sizes[document])
+            for one, other in self._pairs:
+                ours, theirs, places = starts[one], starts[other], np.arange(sizes[one])
                 partners[ours + places], partners[theirs + places] = theirs + places, ours + places
             numbers = np.where(kept, np.cumsum(kept) - 1, -1)
             partners = np.where(partners < 0, -1, numbers[partners])

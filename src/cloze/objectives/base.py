@@ -35,6 +35,7 @@ class Examples:
     `table` (n, columns) int64 means what the builder says it means; `lengths` (n,) is each example's length in tokens with its
     special tokens, near enough to sort by. `notes` are sentences for the log ("12 of 50 documents have one sentence: skipped").
     `tokens` (n,) is what each example counts for in a budget of tokens, where that is not its length: a decoder's come on top.
+    `languages` (n,) is the language of each example, where the corpus has several and an example is in one of them.
     """
 
     corpus: TokenizedCorpus
@@ -42,6 +43,7 @@ class Examples:
     lengths: NDArray[np.int64]
     notes: tuple[str, ...] = ()
     tokens: NDArray[np.int64] | None = None
+    languages: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -111,6 +113,15 @@ class ExampleBuilder(ABC):
         """What `sample(…).counts` would be, where possible without sampling: a step's mean is over all its ranks and parts."""
         return self.sample(examples, indices, keys).counts
 
+    @classmethod
+    def needs(cls, settings: dict[str, Any]) -> tuple[tuple[str, ...], int]:
+        """The special tokens (by role) and the number of sentinels that a run with these settings asks the tokenizer for."""
+        return cls.special_tokens, cls.sentinels
+
+    def at_step(self, seed: int, step: int) -> ExampleBuilder:
+        """The builder of a training step, for what changes as steps go by. The index of examples is the same."""
+        return self
+
     def keys(self, seed: int, epoch: int, indices: NDArray[np.int64]) -> keyed.Keys:
         """The keys of training examples in an epoch. Static corruption returns the same ones for several epochs."""
         return keyed.keys(keyed.key(seed, "train", epoch), indices)
@@ -125,6 +136,10 @@ class ExampleBuilder(ABC):
         The words that the lens colours: masked, replaced, kept, special, target.
         """
         return [["" for _ in range(int(n))] for n in sample.inputs.lengths]
+
+    def views(self, sample: Sample) -> list[tuple[str, Sample, ExampleBuilder]]:
+        """For the lens: what there is to look at in a sample, with a title each, and the builder that explains it."""
+        return [("", sample, self)]
 
     def tally(self, sample: Sample) -> dict[str, Tally]:
         """For the audit: each rate that this builder declares, by name, and what `sample` (one of its own) shows of it."""
@@ -168,11 +183,16 @@ class Objective(nn.Module, ABC, Generic[M, R]):
     """
 
     Examples: ClassVar[type[ExampleBuilder]]
-    task: ClassVar[str | None] = None  # what a model that learnt this is for (`cloze.inference.TASKS`); None: what its role suggests
+    task: ClassVar[str | None] = (
+        None  # what a model that learnt this is for (`cloze.inference.TASKS`); None: what its role suggests
+    )
     prefixes: ClassVar[bool] = False  # whether a text that is gone on with is seen whole
-    begins: ClassVar[str | None] = None  # role of the token that a decoder begins with, where that is not the family's own
+    begins: ClassVar[str | None] = (
+        None  # role of the token that a decoder begins with, where that is not the family's own
+    )
     model_role: ClassVar[type[Backbone]]
     record: ClassVar[type[Record]]
+    composite: ClassVar[bool] = False  # made of others, whose settings stand below its own `settings`
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -182,6 +202,11 @@ class Objective(nn.Module, ABC, Generic[M, R]):
                 role, record = get_args(base)
                 if not isinstance(role, TypeVar):
                     cls.model_role, cls.record = role, record
+
+    @classmethod
+    def made_of(cls, settings: dict[str, Any]) -> dict[str, type[Objective[Any, Any]]]:
+        """The objectives that this one is made of, by name; none where it is itself all there is."""
+        return {}
 
     @classmethod
     def pools(cls, settings: dict[str, Any]) -> bool:

@@ -9,14 +9,14 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cloze.data import keyed
+from cloze.data import keyed, languages
 from cloze.data.base import Packed, Sample, Text, TokenizedCorpus, Vocabulary
 from cloze.errors import Refusal
 from cloze.models.base import Causal
 from cloze.objectives.base import ExampleBuilder, Examples, Tally
 from cloze.objectives.corruption import by_sequence
 from cloze.objectives.every_token import EveryToken
-from cloze.objectives.windows import ends_of_text, stream, whole, windows
+from cloze.objectives.windows import ends_of_text, stream, stream_languages, whole, windows
 
 
 class CausalExamples(ExampleBuilder):
@@ -47,22 +47,28 @@ class CausalExamples(ExampleBuilder):
 
     def build(self, corpus: TokenizedCorpus, seed: int) -> Examples:
         ends = ends_of_text(corpus)
-        cut = windows(ends if self.documents == "apart" else ends[[0, -1]], self.length)
+        edges = ends if self.documents == "apart" else ends[[0, -1]]
+        if self.documents == "packed" and corpus.languages is not None:  # a window is in one language
+            edges = np.unique(np.append(edges, ends[np.flatnonzero(np.diff(languages.runs(corpus))) + 1]))
+        cut = windows(edges, self.length)
         if not len(cut):
             raise Refusal("the corpus has no tokens: objective=clm needs at least one document.")
         if self.continuous:
             cut = whole(cut, self.length)
         table = np.concatenate([cut, np.searchsorted(ends, cut, side="right") - 1], axis=1)
-        return Examples(corpus, table, cut[:, 1] - cut[:, 0])
+        spoken = None if self.continuous else languages.of_documents(corpus, np.minimum(table[:, 2], len(corpus) - 1))
+        return Examples(corpus, table, cut[:, 1] - cut[:, 0], languages=spoken)
 
     def sample(self, examples: Examples, indices: NDArray[np.int64], keys: keyed.Keys) -> Sample:
         rows = examples.table[indices]
-        read = stream(examples.corpus, rows, self.vocabulary["eos"])
+        read, spoken = stream(examples.corpus, rows, self.vocabulary["eos"]), stream_languages(examples.corpus, rows)
         lengths = rows[:, 1] - rows[:, 0]
         # each row of the stream is a window and one token more
         lasts = np.cumsum(lengths + 1) - 1
         return Sample(
-            inputs=Packed(np.delete(read, lasts), lengths),
+            inputs=Packed(
+                np.delete(read, lasts), lengths, languages=None if spoken is None else np.delete(spoken, lasts)
+            ),
             targets={"tokens": np.delete(read, lasts - lengths)},
             counts={"clm": int(lengths.sum())},
             causal=True,

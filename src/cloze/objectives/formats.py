@@ -17,6 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cloze.data import languages
 from cloze.data.base import Packed, TokenizedCorpus
 from cloze.objectives.corruption import Places, beginnings, ranges
 
@@ -83,6 +84,9 @@ def pack_sentences(corpus: TokenizedCorpus, length: int, across_documents: bool)
     successor = np.searchsorted(cost, room + edges[:-1] + documents, side="right")
     if not across_documents:
         successor = np.minimum(successor, np.searchsorted(documents, documents, side="right"))
+    elif corpus.languages is not None:  # an input is in one language
+        run = languages.runs(corpus)[documents]
+        successor = np.minimum(successor, np.searchsorted(run, run, side="right"))
     first = _chain(np.maximum(successor, np.arange(pieces) + 1))
     ends = np.append(first[1:], pieces)
     between = documents[ends - 1] - documents[first] + 1
@@ -131,6 +135,8 @@ def lay_out(
     starts (P,) and sizes (P,): the pieces, as ranges of the corpus's tokens. pieces (B,): how many belong to each input.
     With `segments` the pieces of an input are numbered 0, 1, … ([CLS] and each [SEP] count to the piece beside them on the left).
 
+    Where the corpus has languages, special tokens are in that of the piece that they belong to.
+
     Returns the inputs; (N,) whether it is a token of the corpus; with `words`, (N,) whether it begins a word or a piece.
     """
     batch = len(pieces)
@@ -153,7 +159,10 @@ def lay_out(
         word_starts[target] = corpus.word_starts[source]
         word_starts[at[sizes > 0]] = True
     numbers = np.repeat(ranges(np.zeros(batch, np.int64), pieces), taken) if segments else None
-    return Packed(tokens, lengths, numbers), from_corpus, word_starts
+    spoken = languages.of_places(corpus, starts)
+    if spoken is not None:
+        spoken = np.repeat(spoken, taken)
+    return Packed(tokens, lengths, numbers, languages=spoken), from_corpus, word_starts
 
 
 def split_at_documents(corpus: TokenizedCorpus, rows: NDArray[np.int64]) -> tuple[Places, Places, Places]:

@@ -9,6 +9,7 @@ https://arxiv.org/abs/1907.11692).
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
-from cloze.data import keyed
+from cloze.data import keyed, languages
 from cloze.data.base import Packed, Sample, Text, TokenizedCorpus, Vocabulary
 from cloze.errors import Refusal
 from cloze.models.base import Backbone, Batch, Bidirectional
@@ -175,11 +176,13 @@ class MaskedExamples(ExampleBuilder):
             rows = pack_sentences(corpus, self.length, across_documents=self.format == "full_sentences")
             inside = np.searchsorted(special, rows[:, 1]) - np.searchsorted(special, rows[:, 0])
             lengths = rows[:, 1] - rows[:, 0] + rows[:, 3] + 1
-            return Examples(corpus, np.column_stack([rows, inside]), lengths)
+            spoken = languages.of_documents(corpus, rows[:, 2])
+            return Examples(corpus, np.column_stack([rows, inside]), lengths, languages=spoken)
         chunks, notes = self._pairs.chunks(corpus)
         sizes = corpus.sentences[chunks[:, 1]] - corpus.sentences[chunks[:, 0]]
         table = np.column_stack([chunks, np.full(len(chunks), len(special))])
-        return Examples(corpus, table, np.minimum(sizes + 3, self.length), notes)
+        spoken = languages.of_documents(corpus, chunks[:, 2])
+        return Examples(corpus, table, np.minimum(sizes + 3, self.length), notes, languages=spoken)
 
     def read(
         self, examples: Examples, indices: NDArray[np.int64], keys: keyed.Keys
@@ -233,7 +236,7 @@ class MaskedExamples(ExampleBuilder):
         if self.pair != "none" and pairs is not None:
             targets["pair"] = pairs.labels
             counts["pair"] = len(indices)
-        return Sample(Packed(tokens, inputs.lengths, inputs.segments), targets, counts, extra=extra)
+        return Sample(replace(inputs, tokens=tokens), targets, counts, extra=extra)
 
     def _wanted(self, lengths: NDArray[np.int64], keys: keyed.Keys) -> NDArray[np.int64]:
         return corruption.target_counts(lengths, self.mask_ratio, self.max_predictions, self.rounding, keys)

@@ -217,7 +217,10 @@ class PairSampler:
         if self.rules == "paper" and self.negatives != "position_matched":
             for attempt in range(1, TRIES):
                 begin, latest = documents[other], self._latest(corpus, other, number, wanted, by_tokens)
-                short = np.flatnonzero(latest < begin)
+                unfit = latest < begin
+                if corpus.languages is not None:  # one in another language would be told by its letters
+                    unfit |= corpus.languages[other] != corpus.languages[document]
+                short = np.flatnonzero(unfit)
                 if not len(short):
                     break
                 other[short], start[short] = self._another(corpus, document[short], middle[short], keys[short], attempt)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from cloze.data import languages
 from cloze.data.base import TokenizedCorpus
 from cloze.errors import Refusal
 from cloze.objectives.corruption import beginnings, ranges
@@ -27,7 +28,7 @@ def windows(edges: NDArray[np.int64], length: int) -> NDArray[np.int64]:
 def whole(cut: NDArray[np.int64], length: int) -> NDArray[np.int64]:
     """The rows of `cut`, as `windows` makes it, that are `length` tokens long: what text that goes on from batch to batch is read in.
     Raises Refusal where there is none."""
-    full = cut[cut[:, 1] - cut[:, 0] == length]
+    full: NDArray[np.int64] = cut[cut[:, 1] - cut[:, 0] == length]
     if not len(full):
         tokens = int((cut[:, 1] - cut[:, 0]).sum())
         raise Refusal(
@@ -48,6 +49,23 @@ def stream(corpus: TokenizedCorpus, rows: NDArray[np.int64], end_of_text: int) -
     `rows` (n, 4): start and end, and the last document that begins at or before each of them (the number of documents for the
     closing end-of-text).
     """
+    document_of, is_end = _documents(corpus, rows)
+    place = ranges(rows[:, 0], rows[:, 1] - rows[:, 0] + 1)
+    # before place p of document d stand d + 1 ends; at an end itself the index is not used
+    index = np.clip(place - document_of - 1, 0, len(corpus.tokens) - 1)
+    tokens: NDArray[np.int64] = np.where(is_end, end_of_text, corpus.tokens[index].astype(np.int64))
+    return tokens
+
+
+def stream_languages(corpus: TokenizedCorpus, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    """The languages of what `stream` gives, an end-of-text's being that of the document behind it; None where there is one only."""
+    if corpus.languages is None:
+        return None
+    return languages.of_documents(corpus, np.minimum(_documents(corpus, rows)[0], len(corpus) - 1))
+
+
+def _documents(corpus: TokenizedCorpus, rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """For each token of `stream`: the last document whose end-of-text stands at or before it, and whether it is that end-of-text."""
     start, end, first, last = rows.T
     sizes = end - start + 1
     offsets = beginnings(sizes)
@@ -61,8 +79,4 @@ def stream(corpus: TokenizedCorpus, rows: NDArray[np.int64], end_of_text: int) -
     document_of = passed + np.repeat(first - passed[offsets], sizes)
     # … and a row may begin with one
     is_end[offsets] = corpus.sentences[corpus.documents[first]] + first == start
-    place = ranges(start, sizes)
-    # before place p of document d stand d + 1 ends; at an end itself the index is not used
-    index = np.clip(place - document_of - 1, 0, len(corpus.tokens) - 1)
-    tokens: NDArray[np.int64] = np.where(is_end == 1, end_of_text, corpus.tokens[index].astype(np.int64))
-    return tokens
+    return document_of, is_end == 1
