@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from cloze.compose import GROUPS, Composed, as_settings, choices, target
+from cloze.compose import GROUPS, Composed, as_settings, choices, defaults, target
 from cloze.data.base import Corpus, Record, Vocabulary
 from cloze.errors import Refusal, did_you_mean, nearest
 from cloze.models.base import Backbone
@@ -119,14 +120,19 @@ def check(composed: Composed) -> Checked:
     objective = locate(objective_node.pop("_target_", None), "objective", trusted)
     if not issubclass(objective, Objective):
         raise Refusal(f"objective._target_={objective.__name__} is not an objective")
-    found += faults([objective, objective.Examples], objective_node, "objective", RUNTIME["objective"])
+    wrong = faults([objective, objective.Examples], objective_node, "objective", RUNTIME["objective"])
+    if objective.composite and not wrong:
+        settings["objective"], wrong = with_parts(settings["objective"], trusted)
+    found += wrong
     if found:
         raise Refusal("\n".join(found))
     checked = Checked(
         composed, settings, Top(**top_settings), Validation(**settings["validation"]), nodes, objective,
     )  # fmt: skip
     found += _ranges(checked)
-    found += compatibility(nodes["model"].built, objective, nodes["data"].built, composed.choices)
+    found += compatibility(
+        nodes["model"].built, objective, nodes["data"].built, composed.choices, settings["objective"]
+    )
     if not found:
         found += _trial_build(checked)
     if found:
@@ -169,26 +175,81 @@ def _ranges(checked: Checked) -> list[str]:
     return found
 
 
+def with_parts(node: dict[str, Any], trusted: Sequence[str] = ()) -> tuple[dict[str, Any], list[str]]:
+    """An objective that is made of others, with all settings of each below `settings`; and what is wrong with them."""
+    said, complete = node.get("settings") or {}, {}
+    found = [
+        f"objective.settings.{name} has no effect: objective.of={node['of']} does not name it{did_you_mean(name, node['of'])}"
+        for name in said
+        if name not in node["of"]
+    ]
+    for name in node["of"]:
+        if name not in choices("objective"):
+            found.append(f"objective.of: {name} is not there{did_you_mean(name, choices('objective'))}")
+            continue
+        complete[name] = {**defaults("objective", name), **said.get(name, {})}
+        built = locate(complete[name]["_target_"], f"objective.settings.{name}", trusted)
+        its = {key: value for key, value in complete[name].items() if key != "_target_"}
+        found += faults([built, built.Examples], its, f"objective.settings.{name}", RUNTIME["objective"])  # type: ignore[attr-defined]
+    return {**node, "settings": complete}, found
+
+
 def compatibility(
-    model: type[Backbone], objective: type[Objective[Any, Any]], corpus: type[Corpus], taken: dict[str, str | None]
+    model: type[Backbone],
+    objective: type[Objective[Any, Any]],
+    corpus: type[Corpus],
+    taken: dict[str, str | None],
+    settings: dict[str, Any] | None = None,
 ) -> list[str]:
-    """The sentences that refuse a triple, with the choices that would fit; empty where it fits."""
+    """The sentences that refuse a triple, with the choices that would fit; empty where it fits.
+
+    `settings` are the objective's, where they decide what it is made of; None: those of its file.
+    """
     found = []
     named = {group: f"{group}={taken.get(group)}" for group in ("model", "objective", "data")}
-    if not issubclass(model, objective.model_role):
-        models = [c for c, cls in built_by("model").items() if issubclass(cls, objective.model_role)]
-        objectives = [c for c, cls in built_by("objective").items() if issubclass(model, cls.model_role)]
-        found.append(
-            f"{named['objective']} needs a model that {objective.model_role.role}; {named['model']} is one that {model.role}. "
-            f"With {named['objective']}: model={'|'.join(models)}. With {named['model']}: objective={'|'.join(objectives) or 'none yet'}."
-        )
-    if not issubclass(corpus.reads, objective.record):
-        corpora = [c for c, cls in built_by("data").items() if issubclass(cls.reads, objective.record)]
-        found.append(
-            f"{named['objective']} learns from {_plural(objective.record)}; {named['data']} has {_plural(corpus.reads)}. "
-            f"With {named['objective']}: data={'|'.join(corpora)}."
-        )
+    needed = _made_of(str(taken.get("objective")), objective, settings)
+    for name, part in needed.items():
+        if not issubclass(model, part.model_role):
+            of = f" ({name})" if objective.composite else ""
+            models = [
+                c for c, cls in built_by("model").items() if all(issubclass(cls, p.model_role) for p in needed.values())
+            ]
+            objectives = [
+                c
+                for c, cls in built_by("objective").items()
+                if all(issubclass(model, each.model_role) for each in _made_of(c, cls, None).values())
+            ]
+            found.append(
+                f"{named['objective']}{of} needs a model that {part.model_role.role}; {named['model']} is one that {model.role}. "
+                f"With {named['objective']}: model={'|'.join(models) or 'none yet'}. "
+                f"With {named['model']}: objective={'|'.join(objectives) or 'none yet'}."
+            )
+        if not issubclass(corpus.reads, part.record):
+            of = f" ({name})" if objective.composite else ""
+            corpora = [
+                c
+                for c, cls in built_by("data").items()
+                if all(issubclass(cls.reads, p.record) for p in needed.values())
+            ]
+            found.append(
+                f"{named['objective']}{of} learns from {_plural(part.record)}; {named['data']} has {_plural(corpus.reads)}. "
+                f"With {named['objective']}: data={'|'.join(corpora)}."
+            )
     return found
+
+
+def _made_of(
+    choice: str, objective: type[Objective[Any, Any]], settings: dict[str, Any] | None
+) -> dict[str, type[Objective[Any, Any]]]:
+    """The objectives whose needs an objective has: those that it is made of, or itself."""
+    if objective.composite and settings is None:
+        return _made_by_default(choice, objective)
+    return objective.made_of(settings or {}) or {choice: objective}
+
+
+@cache
+def _made_by_default(choice: str, objective: type[Objective[Any, Any]]) -> dict[str, type[Objective[Any, Any]]]:
+    return objective.made_of(with_parts(defaults("objective", choice))[0])
 
 
 @cache
@@ -205,13 +266,16 @@ def _trial_build(checked: Checked) -> list[str]:
     """Builds everything that costs nothing (the model without memory), so that their own range checks speak now."""
     found = []
     special = {role: number for number, role in enumerate(("pad", "unk", "cls", "sep", "mask", "bos", "eos"))}
-    sentinels = tuple(range(900, 900 - checked.objective.Examples.sentinels, -1))
-    vocabulary = Vocabulary(1000, special, sentinels)
+    try:
+        _, sentinels = checked.objective.Examples.needs(checked.settings["objective"])
+        parts = {
+            "pooler": checked.objective.pools(checked.settings["objective"]),
+            "generator": checked.objective.generates(checked.settings["objective"]),
+        }
+    except Refusal as fault:
+        return [str(fault)]
+    vocabulary = Vocabulary(1000, special, tuple(range(900, 900 - sentinels, -1)))
     model: Backbone | None = None
-    parts = {
-        "pooler": checked.objective.pools(checked.settings["objective"]),
-        "generator": checked.objective.generates(checked.settings["objective"]),
-    }
     for group in SINGLE:
         if group in ("model", "data"):  # the model waits for a vocabulary, the corpus looks at files
             continue

@@ -24,6 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cloze.errors import Refusal, did_you_mean, nearest
 
+OPEN = ("objective.weights", "objective.settings")  # mappings by the names of objectives: which, their run says
 GROUPS = (
     "model", "size", "objective", "data", "tokenizer", "optimizer", "schedule", "budget", "hardware", "checkpoint", "tracking",
     "experiment",
@@ -65,6 +66,12 @@ def target(group: str, choice: str) -> str | None:
     """The class that a choice builds, as written in its file."""
     content = OmegaConf.load(conf_directory() / group / f"{choice}.yaml")
     return content.get("_target_") if isinstance(content, DictConfig) else None
+
+
+def defaults(group: str, choice: str) -> dict[str, Any]:
+    """The settings of a choice as written in its file, references unresolved."""
+    content = OmegaConf.load(conf_directory() / group / f"{choice}.yaml")
+    return {str(name): value for name, value in _plain(content).items() if name != "defaults"}
 
 
 def parse(words: Sequence[str]) -> list[Override]:
@@ -138,7 +145,13 @@ def grid(words: Sequence[str]) -> list[list[str]]:
 def _compose(words: Sequence[str]) -> DictConfig:
     GlobalHydra.instance().clear()
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_directory())):
-        return hydra_compose("config", overrides=list(words), return_hydra_config=True)
+        return hydra_compose("config", overrides=[_opened(word) for word in words], return_hydra_config=True)
+
+
+def _opened(word: str) -> str:
+    """A word that Hydra takes although the files do not name its key: the check knows which keys there may be."""
+    key = word.partition("=")[0]
+    return f"++{word}" if ".".join(key.split(".")[:2]) in OPEN else word
 
 
 def _without_hydra(config: DictConfig) -> DictConfig:
@@ -203,6 +216,10 @@ def unknown_key(key: str, config: DictConfig | dict[str, Any]) -> str:
     )
     place = f"under {parent}" if parent else "at the top"
     return f"{key} is not a setting{meant}" + (f" Settings {place}: {', '.join(accepted)}." if accepted else "")
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    return cast("dict[str, Any]", OmegaConf.to_container(config, resolve=False))
 
 
 def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

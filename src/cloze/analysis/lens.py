@@ -47,10 +47,16 @@ def show(n: int, builder: ExampleBuilder, examples: Examples, tokenizer: Surface
     """Prints the first `n` examples of the first epoch as the model sees them. Everything can be read without colour."""
     indices = keyed.permutation(keyed.key(seed, "order", 0), len(examples))[:n]
     sample = builder.sample(examples, indices, builder.keys(seed, 0, indices))
-    words = builder.explain(sample)
+    for title, each, part in builder.views(sample):
+        if title:
+            console.rule(title)
+        _show(each, part.explain(each), indices.tolist(), tokenizer, console)
+
+
+def _show(sample: Sample, words: list[list[str]], indices: list[int], tokenizer: Surfaces, console: Console) -> None:
     starts = np.cumsum(sample.inputs.lengths) - sample.inputs.lengths
     console.print(_legend(words, "at" in sample.targets))
-    for number, index in enumerate(indices.tolist()):
+    for number, index in enumerate(indices):
         console.print()
         console.print(Text(f"example {index}: {_facts(sample, number)}", style="bold"))
         console.print(_tokens(sample, number, int(starts[number]), words[number], tokenizer))
@@ -183,9 +189,9 @@ def count(
     tallies: dict[str, Tally] = {}
     counted = epoch = 0
     first = np.arange(1)
-    known: set[int] = set()
+    known: set[bytes] = set()
     while counted < tokens:
-        key = int(builder.keys(seed, epoch, first)[0])
+        key = builder.keys(seed, epoch, first).tobytes()
         if key in known:
             break
         known.add(key)
@@ -195,8 +201,9 @@ def count(
             sample = builder.sample(examples, indices, builder.keys(seed, epoch, indices))
             for name, tally in builder.tally(sample).items():
                 tallies[name] = tallies[name] + tally if name in tallies else tally
-            counted += int(sample.inputs.lengths.sum())
-            counted += 0 if sample.decoder is None else int(sample.decoder.lengths.sum())
+            for _, each, _ in builder.views(sample):
+                counted += int(each.inputs.lengths.sum())
+                counted += 0 if each.decoder is None else int(each.decoder.lengths.sum())
             if counted >= tokens:
                 break
         epoch += 1

@@ -49,13 +49,22 @@ def batch_of(
         counts=sample.counts,
         step_counts=sample.counts if step_counts is None else step_counts,
         decoder=None if sample.decoder is None else _sequences(sample.decoder, "causal", None),
-        streams={name: batch_of(each, step_counts, indices, step, parts) for name, each in sample.streams.items()},
+        streams={
+            name: batch_of(each, _of_stream(name, step_counts), indices, step, parts)
+            for name, each in sample.streams.items()
+        },
         indices=tuple(int(index) for index in indices),
         step=step,
         parts=parts,
         extra=sample.extra,
         continues=continues,
     )
+
+
+def _of_stream(name: str, counts: dict[str, int] | None) -> dict[str, int] | None:
+    """The counts of one stream, under the names that its objective knows."""
+    prefix = f"{name}/"
+    return counts and {term.removeprefix(prefix): n for term, n in counts.items() if term.startswith(prefix)}
 
 
 class _Parcel:
@@ -170,12 +179,13 @@ class TrainingBatches(Dataset[Batch]):
         epoch = self.epoch(step)
         whole = self.indices(step)
         mine = whole[micro * self.world + self.rank :: self.parts]
-        sample = self.builder.sample(self.examples, mine, self.builder.keys(self.seed, epoch, mine))
+        builder = self.builder.at_step(self.seed, step)
+        sample = builder.sample(self.examples, mine, builder.keys(self.seed, epoch, mine))
         counts = None
         if self.parts > 1:
             if self._counts is None or self._counts[0] != step:
-                keys = self.builder.keys(self.seed, epoch, whole)
-                self._counts = step, self.builder.counts(self.examples, whole, keys)
+                keys = builder.keys(self.seed, epoch, whole)
+                self._counts = step, builder.counts(self.examples, whole, keys)
             counts = self._counts[1]
         continues = self.builder.continuous and step % self.steps_per_epoch > 0
         return _delivered(sample, counts, mine, step, self.parts, continues)
