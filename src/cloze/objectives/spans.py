@@ -1,4 +1,4 @@
-"""T5's spans, for a whole batch at a time (Raffel et al. 2019, https://arxiv.org/abs/1910.10683, section 3.1.4).
+"""T5's noise, for a whole batch at a time (Raffel et al. 2019, https://arxiv.org/abs/1910.10683, sections 3.1.4 and 3.3).
 
 Pure functions on arrays. Every draw is a function of its example's key, so an example's spans do not depend on its
 batch.
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cloze.data import keyed
 from cloze.data.base import Packed
 from cloze.errors import Refusal
-from cloze.objectives.corruption import beginnings
+from cloze.objectives.corruption import beginnings, ranges
 
 Integers = NDArray[np.int64]
 
@@ -89,44 +89,84 @@ def noise_spans(lengths: Integers, density: float, mean_span: float, keys: keyed
     return kept, hidden
 
 
+def span_noise(kept: Integers, hidden: Integers) -> NDArray[np.bool_]:
+    """Whether each token is noise, (N,), for the spans (B, S) that `noise_spans` drew."""
+    segments = np.stack([kept, hidden], axis=2).reshape(-1)  # in reading order
+    return np.repeat(np.arange(len(segments)) % 2 == 1, segments)
+
+
+def iid_noise(lengths: Integers, density: float, keys: keyed.Keys, most: int) -> NDArray[np.bool_]:
+    """Each token of each sequence is noise with probability `density`, (N,), whatever its neighbours are.
+
+    A sequence's runs of noise beyond the first `most` are left as they are: there is a sentinel for so many.
+    """
+    noise = (
+        keyed.uniform(np.repeat(keyed.stream(keys, "noise"), lengths), ranges(np.zeros_like(lengths), lengths))
+        < density
+    )
+    return noise & (_run_numbers(run_starts(noise, lengths), lengths) < most)
+
+
+def prefixes(lengths: Integers, keys: keyed.Keys) -> Integers:
+    """How many tokens of each sequence (B,) are its beginning: each number from 1 to length - 1 is as likely as the others."""
+    drawn = keyed.integers(keyed.stream(keys, "prefix"), np.zeros(1, np.int64), lengths - 1)
+    return np.minimum(1 + drawn, lengths - 1)
+
+
+def shuffled(tokens: Integers, lengths: Integers, keys: keyed.Keys) -> Integers:
+    """The tokens of each sequence in a random order, (N,)."""
+    draws = keyed.bits(np.repeat(keyed.stream(keys, "order"), lengths), ranges(np.zeros_like(lengths), lengths))
+    return tokens[np.lexsort((draws, np.repeat(np.arange(len(lengths)), lengths)))]
+
+
+def run_starts(noise: NDArray[np.bool_], lengths: Integers) -> NDArray[np.bool_]:
+    """Whether each token is the first of a run of noise: (N,) -> (N,). A run ends with its sequence."""
+    starts = noise.copy()
+    starts[1:] &= ~noise[:-1]
+    first = beginnings(lengths[lengths > 0])
+    starts[first] = noise[first]
+    return starts
+
+
+def _run_numbers(starts: NDArray[np.bool_], lengths: Integers) -> Integers:
+    """The number of the run, from 0 in each sequence, that each token is in or stands behind: (N,), -1 before the first."""
+    passed = np.concatenate([[0], np.cumsum(starts)]).astype(np.int64)
+    return passed[1:] - np.repeat(passed[beginnings(lengths)], lengths) - 1
+
+
 def cut_spans(
     tokens: Integers,
     lengths: Integers,
-    kept: Integers,
-    hidden: Integers,
+    noise: NDArray[np.bool_],
     sentinels: Integers,
     end: int,
     final_sentinel: bool,
 ) -> tuple[Packed, Packed]:
     """What the encoder reads and what the decoder must write, from flat `tokens` (N,) of sequences of `lengths` (B,).
 
-    Span number s is replaced by sentinel s in the first and stands after sentinel s in the second; with
-    `final_sentinel` the next one closes the second. Both end in `end`. Every token stands in exactly one of the two.
+    Run number s of the tokens that are `noise` (N,) is replaced by sentinel s in the first and stands after sentinel s in
+    the second; with `final_sentinel` the next one closes the second. Both end in `end`. Every token stands in exactly one
+    of the two.
     """
-    spans = (hidden > 0).sum(axis=1)
-    segments = np.stack([kept, hidden], axis=2).reshape(len(lengths), -1)  # in reading order
-    present = segments > 0
-    sizes = segments[present]
-    row, column = np.nonzero(present)
-    starts = np.zeros(len(tokens), bool)
-    starts[beginnings(sizes)] = True
-    is_noise = np.repeat(column % 2 == 1, sizes)
-    sentinel = np.repeat(sentinels[np.minimum(column // 2, len(sentinels) - 1)], sizes)
-    of = np.repeat(row, sizes)
-
-    noise_start = starts & is_noise
-    # a span's first token makes room for the sentinel in the inputs; the other tokens of it vanish
-    reads = ~is_noise | noise_start
-    inputs = np.where(noise_start, sentinel, tokens)[reads]
+    starts = run_starts(noise, lengths)
+    of = np.repeat(np.arange(len(lengths)), lengths)
+    sentinel = sentinels[np.maximum(_run_numbers(starts, lengths), 0)]
+    # a run's first token makes room for the sentinel in the inputs; the other tokens of it vanish
+    reads = ~noise | starts
+    inputs = np.where(starts, sentinel, tokens)[reads]
     input_lengths = np.bincount(of[reads], minlength=len(lengths))
-    # in the targets it is the kept segment before a span whose first token makes room for the sentinel
-    writes = is_noise | (starts & ~is_noise & (spans[of] > 0))
-    outputs = np.where(is_noise, tokens, sentinel)[writes]
-    output_lengths = np.bincount(of[writes], minlength=len(lengths))
+
+    at = np.flatnonzero(noise)
+    places = np.arange(len(at)) + np.cumsum(starts[at])  # each with its run's sentinel and all earlier ones before it
+    outputs = np.empty(len(at) + int(starts.sum()), np.int64)
+    outputs[places] = tokens[at]
+    outputs[places[starts[at]] - 1] = sentinel[at][starts[at]]
+    runs = np.bincount(of[starts], minlength=len(lengths))
+    output_lengths = np.bincount(of[at], minlength=len(lengths)) + runs
 
     ends = np.full((len(lengths), 1), end)
-    closing = np.concatenate([sentinels[spans][:, None], ends], axis=1) if final_sentinel else ends
-    return _append(inputs, input_lengths, ends), _append(outputs, output_lengths, closing)
+    closing = np.concatenate([sentinels[runs][:, None], ends], axis=1) if final_sentinel else ends
+    return append(inputs, input_lengths, ends), append(outputs, output_lengths, closing)
 
 
 def shift_right(sequences: Packed, start: int) -> Packed:
@@ -157,7 +197,7 @@ def restore(inputs: Integers, outputs: Integers, sentinels: Integers, end: int) 
     return np.array(text, np.int64)
 
 
-def _append(tokens: Integers, lengths: Integers, tails: Integers) -> Packed:
+def append(tokens: Integers, lengths: Integers, tails: Integers) -> Packed:
     """Each sequence with its row of `tails` (B, n) behind it."""
     n = tails.shape[1]
     longer = lengths + n
