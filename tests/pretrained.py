@@ -34,6 +34,7 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "t5.T5": {**SHAPE, "head_width": 12},
     "switch.Switch": {**SHAPE, "head_width": 12, "experts": 3, "capacity_factor": 0.8},
     "bart.Bart": {**SHAPE, "positions": 40},
+    "mass.Mass": {**SHAPE, "positions": 40},
     "xlm.XLM": {**SHAPE, "inner": 128, "positions": 40, "languages": 3},
     "elmo.ELMo": {"layers": 2, "width": 32, "cells": 48},
 }
@@ -77,7 +78,7 @@ def tokenizer_of(family: str) -> tokenizers.Tokenizer:
         return tokenizers.BPE(vocabulary=150).trained(corpus, ("pad", "unk", "eos"), 0)
     if family.startswith("gpt2"):
         return tokenizers.ByteLevelBPE(400).trained(corpus, ("pad", "eos"), 0)
-    if family.startswith("bart"):
+    if family.startswith(("bart", "mass")):
         return tokenizers.ByteLevelBPE(400).trained(corpus, ("pad", "mask", "bos", "eos"), 0)
     if family.startswith("elmo"):
         return tokenizers.Word(min_frequency=1).trained(corpus, ("pad", "unk", "eos"), 0)

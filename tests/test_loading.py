@@ -308,6 +308,7 @@ LEARNS: dict[str, str] = {  # an objective for each family whose samples are to 
     **dict.fromkeys(("gpt.GPT", "gpt2.GPT2"), "clm.CausalLM"),
     "t5.T5": "span_corruption.SpanCorruption",
     "bart.Bart": "denoise.Denoising",
+    "mass.Mass": "masked_fragment.MaskedFragment",
 }
 
 

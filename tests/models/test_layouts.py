@@ -16,6 +16,7 @@ from cloze.models.bert import Bert
 from cloze.models.gpt import GPT
 from cloze.models.gpt2 import GPT2
 from cloze.models.layout import Layout, Pattern, Way
+from cloze.models.mass import Mass
 from cloze.models.roberta import Roberta
 from cloze.models.static_shapes import pad
 from cloze.models.switch import Switch
@@ -33,6 +34,7 @@ FAMILIES: dict[str, Callable[[], Backbone]] = {
     "t5": lambda: T5(WORDS, LENGTH, False, layers=2, width=32, heads=2, head_width=8, inner=48),
     "switch": lambda: Switch(WORDS, LENGTH, False, layers=2, width=32, heads=2, head_width=8, inner=48, experts=3),
     "bart": lambda: Bart(WORDS, LENGTH, False, layers=2, width=32, heads=2, inner=48),
+    "mass": lambda: Mass(WORDS, LENGTH, False, layers=2, decoder_layers=1, width=32, heads=2, inner=48),
 }
 LENGTHS = {"encoder": [5, 24, 24, 1, 17, 23], "decoder": [9, 2, 12, 12, 4, 1]}
 

@@ -17,6 +17,7 @@ from cloze.objectives import noise
 from cloze.objectives.base import ExampleBuilder, Examples, Tally
 from cloze.objectives.corruption import by_sequence, ranges
 from cloze.objectives.every_token import EveryToken
+from cloze.objectives.shares import check_share
 from cloze.objectives.windows import windows
 
 
@@ -60,8 +61,7 @@ class DenoisingExamples(ExampleBuilder):
         shares = {"infill": infill, "permute": permute, "mask": mask, "delete": delete, "insert": insert}
         judged = {"judged_infill": judged_infill, "judged_permute": judged_permute}
         for name, share in {**shares, "rotate": rotate, "random": random, **judged}.items():
-            if not 0 <= share <= 1:
-                raise Refusal(f"objective.{name}={share:g} must lie in [0, 1].")
+            check_share(name, share)
         for name, span in (("mean_span", mean_span), ("judged_span", judged_span)):
             if not 1 <= span < float("inf"):
                 raise Refusal(f"objective.{name}={span:g} must be at least 1 word; BART's is 3.")
