@@ -153,7 +153,8 @@ def test_what_fits_trains_reloads_and_predicts_the_same(triple: tuple[str, str, 
         touched |= {name for name, p in modules.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0}
         optimizer.step()
     trainable = {name for name, parameter in modules.named_parameters() if parameter.requires_grad}
-    assert not trainable - touched
+    assert all(name.endswith(parts.model.idle) for name in trainable - touched)
+    assert all(p.grad is not None for name, p in modules.named_parameters() if name.endswith(parts.model.idle))
 
     save_model(folder / "model", modules.state_dict(), description(parts))
     again = prepared(folder, *triple)

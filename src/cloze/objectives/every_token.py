@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
+from torch import Tensor
+
 from cloze.data.base import Vocabulary
 from cloze.errors import Refusal
-from cloze.models.base import Backbone, Batch
+from cloze.models.base import Backbone, Batch, HiddenStates
 from cloze.objectives.base import M, Objective, R, StepOutput, Term
 from cloze.objectives.cross_entropy import token_cross_entropy
 
@@ -34,9 +36,13 @@ class EveryToken(Objective[M, R]):
     def forward(self, model: M, batch: Batch) -> StepOutput:
         targets = batch.targets["tokens"]
         states = model(batch)
-        hidden = states.last.index_select(0, batch.targets["at"]) if "at" in batch.targets else states.last
+        hidden = self.asked(states, batch)
         total, right = token_cross_entropy(self.head, hidden, model.word_embedding, targets, self.head_rows)
         return StepOutput.of(states, {self.term: Term(total, len(targets))}, {"right": right})
+
+    def asked(self, states: HiddenStates, batch: Batch) -> Tensor:
+        """(M, width): the states that predict the targets."""
+        return states.last.index_select(0, batch.targets["at"]) if "at" in batch.targets else states.last
 
     def metrics(self) -> dict[str, Metric]:
         from torchmetrics import MeanMetric

@@ -43,17 +43,25 @@ def ends_of_text(corpus: TokenizedCorpus) -> NDArray[np.int64]:
     return ends
 
 
-def stream(corpus: TokenizedCorpus, rows: NDArray[np.int64], end_of_text: int) -> NDArray[np.int64]:
-    """The tokens of the stream from each row's start to its end, that one included, one row after the other.
+def places_of(corpus: TokenizedCorpus, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each token of the stream from each row's start to its end, that one included, its place among the corpus's tokens; -1 for an
+    end-of-text.
 
     `rows` (n, 4): start and end, and the last document that begins at or before each of them (the number of documents for the
     closing end-of-text).
     """
     document_of, is_end = _documents(corpus, rows)
     place = ranges(rows[:, 0], rows[:, 1] - rows[:, 0] + 1)
-    # before place p of document d stand d + 1 ends; at an end itself the index is not used
-    index = np.clip(place - document_of - 1, 0, len(corpus.tokens) - 1)
-    tokens: NDArray[np.int64] = np.where(is_end, end_of_text, corpus.tokens[index].astype(np.int64))
+    # before place p of document d stand d + 1 ends
+    places: NDArray[np.int64] = np.where(is_end, -1, place - document_of - 1)
+    return places
+
+
+def stream(corpus: TokenizedCorpus, rows: NDArray[np.int64], end_of_text: int) -> NDArray[np.int64]:
+    """The tokens of the stream from each row's start to its end, that one included, one row after the other. Rows as `places_of` takes
+    them."""
+    places = places_of(corpus, rows)
+    tokens: NDArray[np.int64] = np.where(places < 0, end_of_text, corpus.tokens[places].astype(np.int64))
     return tokens
 
 
