@@ -51,7 +51,12 @@ def recur(
     return states, cells
 
 
+_sigmoid_backward, _tanh_backward = torch.ops.aten.sigmoid_backward, torch.ops.aten.tanh_backward
+
+
 class _Recurrence(torch.autograd.Function):
+    """Under autocast the products are in half precision; gates, cells and states stay in single."""
+
     @staticmethod
     def forward(
         context: Any,
@@ -65,11 +70,11 @@ class _Recurrence(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         directions, steps, sequences, _ = gates.shape
         size = weight_hr.shape[2]
-        dtype = gates.dtype  # under autocast the products come in half precision; the cells stay in single
+        dtype, exact = gates.dtype, torch.promote_types(gates.dtype, torch.float32)
         to_gates, to_state = weight_hh.to(dtype).transpose(1, 2), weight_hr.to(dtype).transpose(1, 2)
-        gates = gates.detach().clone(memory_format=torch.contiguous_format)
-        cells = cell.new_empty(directions, steps + 1, sequences, size)
-        states = state.new_empty(directions, steps + 1, sequences, weight_hr.shape[1])
+        gates = torch.empty_like(gates, dtype=exact).copy_(gates)
+        cells = cell.new_empty(directions, steps + 1, sequences, size, dtype=exact)
+        states = state.new_empty(directions, steps + 1, sequences, weight_hr.shape[1], dtype=exact)
         cells[:, 0], states[:, 0] = cell, state
         with torch.autocast(gates.device.type, enabled=False):
             for t in range(steps):
@@ -79,12 +84,12 @@ class _Recurrence(torch.autograd.Function):
                 now[..., 2 * size : 3 * size].tanh_()
                 now[..., 3 * size :].sigmoid_()
                 let_in, kept, new, let_out = now.split(size, -1)
-                after = torch.mul(kept, cells[:, t]).addcmul_(let_in, new).clamp_(-cell_clip, cell_clip)
-                cells[:, t + 1] = after
-                shown = torch.bmm((after.tanh_() * let_out).to(dtype), to_state)
-                states[:, t + 1] = shown.clamp_(-projection_clip, projection_clip)
+                after = cells[:, t + 1]
+                torch.mul(kept, cells[:, t], out=after).addcmul_(let_in, new).clamp_(-cell_clip, cell_clip)
+                shown = after.tanh().mul_(let_out).to(dtype)
+                states[:, t + 1] = torch.bmm(shown, to_state).clamp_(-projection_clip, projection_clip)
         context.save_for_backward(gates, weight_hh, weight_hr, states, cells)
-        context.clips = cell_clip, projection_clip
+        context.clips, context.dtype = (cell_clip, projection_clip), dtype
         told = cells[:, 1:]
         context.mark_non_differentiable(told)
         return states[:, 1:], told
@@ -93,33 +98,38 @@ class _Recurrence(torch.autograd.Function):
     @once_differentiable
     def backward(context: Any, above: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:
         gates, weight_hh, weight_hr, states, cells = context.saved_tensors
-        cell_clip, projection_clip = context.clips
-        dtype, size = gates.dtype, cells.shape[-1]
+        dtype, (cell_clip, projection_clip) = context.dtype, context.clips
         from_gates, from_state = weight_hh.to(dtype), weight_hr.to(dtype)
-        steps = gates.shape[1]
+        steps, size = gates.shape[1], cells.shape[-1]
         of_gates = torch.empty_like(gates)
-        of_projected = torch.empty_like(states[:, 1:], dtype=dtype)
-        of_cell = torch.zeros_like(cells[:, 0])
-        of_state = torch.zeros_like(states[:, 0])
-        shown = cells[:, 1:].tanh()
+        shown = torch.empty_like(cells[:, 1:], dtype=dtype)  # what went into the projection
+        of_projected = torch.empty_like(above, dtype=dtype)
+        of_cell, of_state = torch.zeros_like(cells[:, 0]), torch.zeros_like(states[:, 0])
         for t in reversed(range(steps)):
             let_in, kept, new, let_out = gates[:, t].split(size, -1)
-            # what was clipped does not move
-            inside = states[:, t + 1].abs() < projection_clip
-            of_projected[:, t] = (above[:, t] + of_state) * inside
-            of_shown = torch.bmm(of_projected[:, t], from_state)
-            tanh = shown[:, t]
-            through = of_shown * let_out
-            of_cell = (of_cell + through - through * tanh * tanh) * (cells[:, t + 1].abs() < cell_clip)
             of_in, of_kept, of_new, of_out = of_gates[:, t].split(size, -1)
-            of_in.copy_(of_cell * new * let_in * (1 - let_in))
-            of_kept.copy_(of_cell * cells[:, t] * kept * (1 - kept))
-            of_new.copy_(of_cell * let_in * (1 - new * new))
-            of_out.copy_(of_shown * tanh * let_out * (1 - let_out))
-            of_cell = of_cell * kept
-            of_state = torch.bmm(of_gates[:, t], from_gates).to(of_state.dtype)
-        flat = of_gates.flatten(1, 2).transpose(1, 2)
-        of_weight_hh = torch.bmm(flat, states[:, :-1].to(dtype).flatten(1, 2)).to(weight_hh.dtype)
-        projected = (shown * gates[..., 3 * size :]).to(dtype)
-        of_weight_hr = torch.bmm(of_projected.flatten(1, 2).transpose(1, 2), projected.flatten(1, 2))
-        return of_gates, of_weight_hh, of_weight_hr.to(weight_hr.dtype), of_state, of_cell, None, None
+            tanh = cells[:, t + 1].tanh()
+            shown[:, t] = tanh * let_out
+            # what was clipped does not move
+            of_projected[:, t] = (above[:, t] + of_state).mul_(states[:, t + 1].abs() < projection_clip)
+            of_shown = torch.bmm(of_projected[:, t], from_state).to(of_cell.dtype)
+            torch.mul(of_shown, tanh, out=of_out)
+            of_cell += _tanh_backward(of_shown.mul_(let_out), tanh)
+            of_cell.mul_(cells[:, t + 1].abs() < cell_clip)
+            torch.mul(of_cell, new, out=of_in)
+            torch.mul(of_cell, cells[:, t], out=of_kept)
+            torch.mul(of_cell, let_in, out=of_new)
+            of_cell.mul_(kept)
+            now, of_now = gates[:, t], of_gates[:, t]
+            for part, derivative in (
+                (slice(0, 2 * size), _sigmoid_backward),
+                (slice(2 * size, 3 * size), _tanh_backward),
+                (slice(3 * size, None), _sigmoid_backward),
+            ):
+                of_now[..., part] = derivative(of_now[..., part], now[..., part])
+            of_state = torch.bmm(of_now.to(dtype), from_gates).to(of_cell.dtype)
+        flat = of_gates.to(dtype).flatten(1, 2)
+        of_weight_hh = torch.bmm(flat.transpose(1, 2), states[:, :-1].to(dtype).flatten(1, 2))
+        of_weight_hr = torch.bmm(of_projected.flatten(1, 2).transpose(1, 2), shown.flatten(1, 2))
+        of_weights = of_weight_hh.to(weight_hh.dtype), of_weight_hr.to(weight_hr.dtype)
+        return flat.view(gates.shape), *of_weights, of_state, of_cell, None, None
