@@ -53,7 +53,7 @@ def _pieces(corpus: TokenizedCorpus, room: int) -> tuple[Places, Places]:
     return edges, np.repeat(documents, parts)
 
 
-def _chain(successors: NDArray[np.int64]) -> Places:
+def chain(successors: NDArray[np.int64]) -> Places:
     """0, successors[0], successors[successors[0]], … as long as it is within the array."""
     visited = array("q")
     at = 0
@@ -87,7 +87,7 @@ def pack_sentences(corpus: TokenizedCorpus, length: int, across_documents: bool)
     elif corpus.languages is not None:  # an input is in one language
         run = languages.runs(corpus)[documents]
         successor = np.minimum(successor, np.searchsorted(run, run, side="right"))
-    first = _chain(np.maximum(successor, np.arange(pieces) + 1))
+    first = chain(np.maximum(successor, np.arange(pieces) + 1))
     ends = np.append(first[1:], pieces)
     between = documents[ends - 1] - documents[first] + 1
     return np.stack([edges[first], edges[ends], documents[first], between], axis=1)
@@ -112,7 +112,7 @@ def chunk_sentences(
         successor = np.searchsorted(sentences, sentences[:-1] + room, side="left")
     last = documents[document + 1]
     successor = np.minimum(np.maximum(successor, begin + shortest), last)
-    first = _chain(successor)
+    first = chain(successor)
     table = np.stack([first, successor[first], document[first]], axis=1)
     alone = table[:, 1] - table[:, 0] < shortest
     table[alone, 0] -= 1  # in a document of one sentence that is the sentence before the document

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -289,7 +289,8 @@ class MaskedExamples(ExampleBuilder):
         lengths = sample.inputs.lengths
         tokens = int(lengths.sum())
         exact = lengths * self.mask_ratio
-        if self.rounding == "stochastic" and self.max_predictions is None:
+        if self.rounding == "stochastic":
+            exact = np.minimum(exact, np.inf if self.max_predictions is None else self.max_predictions)
             part = exact % 1
             expected, variance = float(exact.sum()), float((part * (1 - part)).sum())
         else:
@@ -323,7 +324,7 @@ class MaskedLM(Objective[Bidirectional, Text]):
     """Cross-entropy at the selected tokens, and of the pair's label: the mean over tokens plus `pair_loss_weight` times the mean over
     pairs (BERT: 1)."""
 
-    Examples = MaskedExamples
+    Examples: ClassVar[type[MaskedExamples]] = MaskedExamples
 
     def __init__(
         self,
