@@ -172,6 +172,9 @@ def test_memory_grows_to_its_length_and_is_only_of_even_sequences() -> None:
             seen.append(memory["layers"].shape[2])
         assert seen == [4, 8, 10, 10]
         assert model(batch_of([[1, 2, 3], [4]])).memory is None
+        ends = batch_of(tokens(2, 4))
+        ends.goes_on = False
+        assert model(ends).memory is None
         assert built(4, memory_length=0)(batch_of(tokens(2, 4))).memory is None
 
 

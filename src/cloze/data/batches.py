@@ -34,6 +34,7 @@ def batch_of(
     step: int = 0,
     parts: int = 1,
     continues: bool = False,
+    goes_on: bool = True,
 ) -> Batch:
     """A sample's arrays as the tensors that a model reads.
 
@@ -58,6 +59,7 @@ def batch_of(
         parts=parts,
         extra=sample.extra,
         continues=continues,
+        goes_on=goes_on,
     )
 
 
@@ -85,8 +87,9 @@ def _delivered(
     step: int,
     parts: int,
     continues: bool,
+    goes_on: bool,
 ) -> Batch:
-    contents = sample, step_counts, indices.tolist(), step, parts, continues
+    contents = sample, step_counts, indices.tolist(), step, parts, continues, goes_on
     return batch_of(*contents) if get_worker_info() is None else cast(Batch, _Parcel(*contents))
 
 
@@ -188,7 +191,7 @@ class TrainingBatches(Dataset[Batch]):
                 self._counts = step, builder.counts(self.examples, whole, keys)
             counts = self._counts[1]
         continues = self.builder.continuous and step % self.steps_per_epoch > 0
-        return _delivered(sample, counts, mine, step, self.parts, continues)
+        return _delivered(sample, counts, mine, step, self.parts, continues, self.builder.continuous)
 
 
 class ValidationBatches(Dataset[Batch]):
@@ -233,7 +236,7 @@ class ValidationBatches(Dataset[Batch]):
     def __getitem__(self, number: int) -> Batch:
         mine, continues = self._batches[number]
         sample = self.builder.sample(self.examples, mine, keyed.keys(keyed.key("validation"), mine))
-        return _delivered(sample, None, mine, 0, 1, continues)
+        return _delivered(sample, None, mine, 0, 1, continues, self.builder.continuous)
 
 
 def _lanes(

@@ -62,7 +62,8 @@ class Batch:
     `indices` (B,) are the examples' numbers, for messages.
 
     Text that goes on from batch to batch: `continues` says that sequence b begins where sequence b of the previous batch ended, and
-    `memory` is what the model gave back then (None at the beginning, and for models that carry nothing).
+    `memory` is what the model gave back then (None at the beginning, and for models that carry nothing). `goes_on` says that what it
+    gives back now is wanted: False where the next batch is other text.
     `cache`: keys and values of what the texts held so far; then `inputs` (`decoder`, where there is one) is one new token of each.
     `streams` are the batches of several objectives that train together, by name; `inputs` is then the first one's.
     """
@@ -77,6 +78,7 @@ class Batch:
     parts: int = 1  # into how many micro-batches, over ranks and accumulation, this step is cut
     extra: dict[str, Any] = field(default_factory=dict)
     continues: bool = False
+    goes_on: bool = True
     memory: Memory | None = None
     streams: dict[str, Batch] = field(default_factory=dict)
     cache: Cache | None = None

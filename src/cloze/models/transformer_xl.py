@@ -131,7 +131,7 @@ class TransformerXL(Causal):
             source = layer.attention.read(x, layout, encodings, None if old is None else old[:, i])
             x = layer(x, layout, source, cast(Biases, self.biases[i % len(self.biases)]), view)
             states.append(x)
-        memory = remembered(states[:-1], layout, old, kept)
+        memory = remembered(states[:-1], layout, old, kept) if batch.goes_on else None
         states[-1] = last = drop(x, self.dropout, self.training)
         return HiddenStates(last, states if every_layer else [], memory=memory)
 

@@ -141,7 +141,7 @@ class XLNet(TwoStreams, Portable):
                 query = layer(query, q.layout, source, biases, q.view, q.at, q.elsewhere)
             x = layer(x, layout, source, biases, view, elsewhere=elsewhere)
             states.append(x)
-        memory = remembered(states[:-1], layout, old, self.memory_length)
+        memory = remembered(states[:-1], layout, old, self.memory_length) if batch.goes_on else None
         states[-1] = last = drop(x, self.dropout, self.training)
         if query is not None:
             query = drop(query, self.dropout, self.training)

@@ -46,7 +46,8 @@ def select_spans(
 
     def place_of(word: Integers, sequences: Integers) -> Integers:
         """Where a word begins, or its sequence ends."""
-        return np.minimum(words[np.minimum(word, len(words) - 1)], ends[sequences])
+        places: Integers = np.minimum(words[np.minimum(word, len(words) - 1)], ends[sequences])
+        return places
 
     number = 0
     active = np.flatnonzero((left > 0) & (at < ends))
