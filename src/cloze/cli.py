@@ -1,4 +1,4 @@
-"""The commands: `python train.py …` and `cloze train|predict|export|world …`. Thin: what is heavy is imported by what needs it."""
+"""The commands: `python train.py …` and `cloze train|predict|evaluate|export|world …`. What is heavy is imported where it is needed."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def main() -> None:
     commands: dict[str, Callable[[Sequence[str]], int]] = {
         "train": _train,
         "predict": _predict,
+        "evaluate": _evaluate,
         "export": _export,
         "world": _world,
     }
@@ -41,6 +42,7 @@ def main() -> None:
 
 _COMMANDS = """cloze train WORDS…        train (the same as python train.py WORDS…; see cloze train --help)
 cloze predict RUN TEXT…   what a trained model says: fills [MASK]s, goes on with a text, writes it again, gives vectors
+cloze evaluate RUN        perplexity per token and per word, bits per byte, of a whole split
 cloze export RUN DIR      write a Hugging Face directory that transformers loads
 cloze world --tasks DIR   write the generated language's tasks in the formats of GLUE, SQuAD, CoNLL and SWAG"""
 
@@ -126,6 +128,18 @@ def _predict(words: Sequence[str]) -> int:
     predict.add_arguments(parser)
     parser.add_argument("--debug", action="store_true", help="show where an error comes from")
     return predict.run(parser.parse_args(words))
+
+
+def _evaluate(words: Sequence[str]) -> int:
+    from cloze.commands import evaluate
+
+    parser = _Parser(
+        prog="cloze evaluate",
+        description="Perplexity per token and per word and bits per byte of a whole split, with the protocol that they were measured by.",
+    )
+    evaluate.add_arguments(parser)
+    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
+    return evaluate.run(parser.parse_args(words))
 
 
 def _export(words: Sequence[str]) -> int:

@@ -53,16 +53,10 @@ def run(given: argparse.Namespace) -> int:
     if output is not None and output.suffix not in (".npz", ".jsonl"):
         raise Refusal(f"--output={output} must end in .jsonl or, for vectors, in .npz")
     texts = _texts(given)
-    import torch
-
+    from cloze.commands.devices import device
     from cloze.loading import load
 
-    try:
-        device = torch.device(given.device)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as fault:
-        raise Refusal(f"--device={given.device} cannot be used: {str(fault).splitlines()[0]}") from None
-    loaded = load(given.run, device)
+    loaded = load(given.run, device(given.device))
     task = _task(loaded, given.task)
     settings: dict[str, Any] = {name: getattr(given, name) for name in SETTINGS if getattr(given, name) is not None}
     if given.layer is not None:

@@ -44,7 +44,7 @@ def judging(*modules: Any) -> Iterator[None]:
 
 def device_of(model: Backbone) -> torch.device:
     """Where the model lies."""
-    return model.word_embedding.device
+    return next(model.parameters()).device
 
 
 def batch_for(model: Backbone, inputs: Sequences, decoder: Sequences | None = None) -> Batch:
@@ -62,9 +62,17 @@ def refuse_long(model: Backbone, texts: Sequence[str], rows: Sequence[Sequence[i
             raise Refusal(f"{begin!r} is too long: it has {len(row)} tokens, the model {what}. Cut the text.")
 
 
+def embedding_for(model: Backbone, head: TokenHead) -> Tensor:
+    """The word embedding that a head is lent; nothing where it has a table of its own: one that is computed (ELMo's, from every
+    word's characters) is then not."""
+    nothing = torch.empty(0, device=next(model.parameters()).device)
+    own = head.table(nothing)
+    return model.word_embedding if own is nothing else own.detach()
+
+
 def logits_of(model: Backbone, head: TokenHead, states: Tensor) -> Tensor:
     """(M, V) logits of (M, width) hidden states, in 32 bits."""
-    logits: Tensor = head(states, model.word_embedding).float()
+    logits: Tensor = head(states, embedding_for(model, head)).float()
     return logits
 
 

@@ -1,0 +1,110 @@
+"""`cloze evaluate`: perplexity per token and per word, bits per byte, of a whole split."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cloze.errors import Refusal
+
+if TYPE_CHECKING:
+    from cloze.data.base import Corpus
+    from cloze.evaluation import Evaluation
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `cloze evaluate` understands."""
+    parser.add_argument("run", help="a run's folder, a Hugging Face directory, or a name on its hub")
+    parser.add_argument(
+        "--split", choices=("train", "validation", "test"), default="validation", help="default validation"
+    )
+    parser.add_argument(
+        "--data",
+        nargs="+",
+        default=[],
+        metavar="WORDS",
+        help="text other than the run's own: data=text data.path=…, as for training",
+    )
+    parser.add_argument(
+        "--stride", type=int, metavar="N", help="windows begin N tokens apart and overlap (default: side by side)"
+    )
+    parser.add_argument("--length", type=int, metavar="N", help="tokens of a window (default: the run's length)")
+    parser.add_argument("--json", action="store_true", help="one JSON object for each figure's direction")
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, …")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Does what the arguments say. Raises Refusal, one sentence, where that cannot be."""
+    corpus, cache = _corpus(given.run, given.data)
+    from cloze.commands.devices import device
+    from cloze.data.store import tokenized
+    from cloze.evaluation import evaluate
+    from cloze.loading import load
+
+    loaded = load(given.run, device(given.device))
+    text = tokenized(corpus, given.split, loaded.tokenizer, cache, say=lambda line: None)
+    found = evaluate(loaded, text, given.stride, given.length)
+    for each in found:
+        if given.json:
+            print(json.dumps({"split": given.split, **each.figures()}, ensure_ascii=False))
+        else:
+            print("\n".join(lines(each, corpus.announcement, given.split)))
+    return 0
+
+
+def lines(found: Evaluation, announcement: str, split: str) -> list[str]:
+    """The figures and how they were measured, for people."""
+    size = f"{found.tokens:,} tokens"
+    if found.words:
+        size += f", {found.words:,} words, {found.bytes:,} bytes"
+    said = [f"text        {split} of {announcement}", f"            {size}", f"protocol    {found.protocol}"]
+    kind = "pseudo-perplexity" if found.direction == "pseudo" else "perplexity"
+    figures = [f"{found.perplexity:.4g} per token ({found.scored:,} scored)"]
+    if found.perplexity_per_word is not None:
+        figures.append(f"{found.perplexity_per_word:.4g} per word")
+    said.append(f"{kind:<11} {', '.join(figures)}")
+    if found.bits_per_byte is not None:
+        said.append(f"bits        {found.bits_per_byte:.4f} per byte, {found.bits_per_character:.4f} per character")
+    if found.direction == "pseudo":
+        said.append(
+            "            no probability of a text: it compares with other pseudo-perplexities of the same tokens only"
+        )
+    if found.unknown:
+        share = 100 * found.unknown / found.tokens
+        said.append(
+            f"unknown     {share:.2f} % of the tokens are the one for unknown words: what they hide is not counted, which flatters"
+        )
+    return said
+
+
+def _corpus(run: str, words: Sequence[str]) -> tuple[Corpus, Path]:
+    """The corpus that the words describe, or the run's own with the words' changes; and where tokenised text is kept."""
+    from cloze.compose import as_settings, compose, parse
+    from cloze.folder import RunFolder
+    from cloze.schema import Node, faults, locate
+
+    for override in parse(words):
+        if override.key_or_group.split(".")[0] not in ("data", "cache_dir", "trusted"):
+            raise Refusal(
+                f"{override.input_line} has no effect here: --data takes words of data, such as data=text data.path=…"
+            )
+    folder = Path(run).expanduser()
+    folder = folder.parent if folder.name == "model" and not (folder / "run.json").exists() else folder
+    recorded = list(RunFolder(folder).facts().get("provenance", {}).get("words") or [])
+    if not recorded and not words:
+        raise Refusal(f"{run} does not know what text it was trained on; say what to evaluate it on: --data data=…")
+    now = {word.partition("=")[0] for word in words}
+    if "data" in now:  # settings of another corpus are none of this one's
+        recorded = [word for word in recorded if not word.startswith("data.")]
+    recorded = [word for word in recorded if word.partition("=")[0] not in now | {"init", "resume", "output_dir"}]
+    settings = as_settings(compose([*recorded, *words]).config)
+    node: dict[str, Any] = dict(settings["data"])
+    trusted = settings["trusted"]
+    built = locate(node.pop("_target_", None), "data", trusted)
+    if found := faults([built], node, "data"):
+        raise Refusal("\n".join(found))
+    corpus: Corpus = Node("data", built, node).build()
+    return corpus, Path(settings["cache_dir"])

@@ -1,0 +1,306 @@
+"""How well a trained model predicts a whole split, in figures that can be compared: perplexity per token and per word, bits per byte.
+
+A perplexity per token says as much of the tokenizer as of the model. What the same text costs per word of it (white-space separated)
+or per byte (UTF-8) does not: those figures may be compared across tokenizers, where none of them has unknown words.
+
+A *left to right* figure is exact: the probability that the model gives the text, every token scored once. Text longer than the window
+is read in windows that overlap, so that each token sees at least length - stride tokens before it; or by a model that remembers what
+it has read, one window after the other. The *pseudo*-perplexity of a model that sees both sides (Salazar et al. 2020,
+https://arxiv.org/abs/1910.14659) is no probability of a text and compares with nothing but others of its kind.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from cloze.errors import Refusal
+from cloze.inference.reading import batch_for, embedding_for, enclose, judging
+from cloze.models.base import (
+    Backbone,
+    Batch,
+    Bidirectional,
+    Causal,
+    Memory,
+    Steerable,
+    TokenHead,
+    TwoDirections,
+    TwoStreams,
+)
+from cloze.models.padding import flat
+from cloze.objectives.cross_entropy import token_cross_entropy
+from cloze.objectives.windows import ends_of_text
+
+if TYPE_CHECKING:
+    from cloze.data.base import TokenizedCorpus
+    from cloze.loading import Pretrained
+
+Direction = Literal["left to right", "right to left", "pseudo"]
+Windows = NDArray[np.int64]
+
+AT_ONCE = 16  # windows
+PSEUDO_TOKENS = 2000  # each costs a reading of its window
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a text cost a model.
+
+    `nats` for `scored` tokens, the ends of documents among them where the tokenizer has a token for them (`ends`). `words`, `bytes` and
+    `characters` are those of the text that was scored, 0 where it was a sample of tokens. `unknown` of its `tokens` are the token for
+    unknown words: what they hide costs nothing.
+    """
+
+    direction: Direction
+    nats: float
+    scored: int
+    ends: int
+    tokens: int
+    unknown: int
+    words: int
+    bytes: int
+    characters: int
+    window: int
+    stride: int
+    remembers: bool = False
+
+    @property
+    def perplexity(self) -> float:
+        """Per token that was scored."""
+        return _exp(self.nats / self.scored)
+
+    @property
+    def perplexity_per_word(self) -> float | None:
+        return _exp(self.nats / self.words) if self.words else None
+
+    @property
+    def bits_per_byte(self) -> float | None:
+        return self.nats / math.log(2) / self.bytes if self.bytes else None
+
+    @property
+    def bits_per_character(self) -> float | None:
+        return self.nats / math.log(2) / self.characters if self.characters else None
+
+    @property
+    def protocol(self) -> str:
+        """How it was measured, in a sentence."""
+        if self.direction == "pseudo":
+            return f"windows of {self.window} tokens, one of them masked at a time and predicted from all others"
+        scored = "each token and each document's end" if self.ends else "each token"
+        read = f"{scored} scored once, {self.direction}, in windows of {self.window} tokens"
+        if self.remembers:
+            return f"{read}, what was read before remembered"
+        if self.stride == self.window:
+            return f"{read} side by side"
+        return (
+            f"{read} that begin {self.stride} apart: at least {self.window - self.stride} tokens are seen before each"
+        )
+
+    def figures(self) -> dict[str, Any]:
+        """Plain data: what was measured and how."""
+        return {
+            "direction": self.direction,
+            "perplexity": self.perplexity,
+            "perplexity_per_word": self.perplexity_per_word,
+            "bits_per_byte": self.bits_per_byte,
+            "bits_per_character": self.bits_per_character,
+            "nats": self.nats,
+            "scored": self.scored,
+            "ends": self.ends,
+            "tokens": self.tokens,
+            "unknown": self.unknown,
+            "words": self.words,
+            "bytes": self.bytes,
+            "characters": self.characters,
+            "window": self.window,
+            "stride": self.stride,
+            "remembers": self.remembers,
+            "protocol": self.protocol,
+        }
+
+
+def _exp(nats: float) -> float:
+    return math.exp(min(nats, 700.0))
+
+
+def evaluate(
+    loaded: Pretrained,
+    corpus: TokenizedCorpus,
+    stride: int | None = None,
+    window: int | None = None,
+    pseudo_tokens: int = PSEUDO_TOKENS,
+) -> list[Evaluation]:
+    """The figures of a whole split (of `pseudo_tokens` of it for a model that sees both sides); two for a model with two directions.
+
+    `window`: tokens read at a time, the model's `length` where not given. `stride`: how far apart windows begin; not given, they lie
+    side by side, or, for a model that was trained on text that goes on from batch to batch, each is read with what is remembered of
+    those before. Whether a window may hold several documents goes by what the model was trained on. Raises Refusal where the model
+    gives no probability of a text.
+    """
+    model, head = loaded.model, loaded.head
+    name = type(model).__name__
+    if head is None or not isinstance(model, Causal | Bidirectional | TwoDirections):
+        raise Refusal(
+            f"a {name} that {model.role} gives no probability of a text here" + ("" if head else ": it has no head")
+        )
+    window = loaded.length if window is None else window
+    if window < 2 or (model.positions is not None and window > model.positions):
+        most = "" if model.positions is None else f" and at most {model.positions}, the model's positions"
+        raise Refusal(f"length={window} must be at least 2{most}.")
+    if stride is not None and not 1 <= stride <= window:
+        raise Refusal(f"stride={stride} must lie in 1 … {window}, the window's length.")
+    learnt = loaded.objective or {}
+    documents = learnt.get("documents", "packed")
+    left_to_right = isinstance(model, Causal) and (not isinstance(model, Steerable) or loaded.task == "continue")
+    if not left_to_right and not isinstance(model, TwoDirections | TwoStreams):
+        if stride is not None:
+            raise Refusal(
+                f"stride={stride} has no effect on a {name}: each of its windows is read once for each token."
+            )
+        return [_pseudo(loaded, head, corpus, window, pseudo_tokens)]
+    if isinstance(model, TwoDirections) and stride is not None:
+        raise Refusal(f"stride={stride} has no effect on a {name}: both directions go through the whole text.")
+    text = _Text.of(corpus, loaded.tokenizer.vocabulary.special.get("eos"), apart=documents == "apart")
+    remembers = documents == "continued" and stride is None
+    cut = windows(text.stretches, window, stride or window)
+    read = _in_memory if remembers else _in_windows
+    nats, scored = read(model, head, text, cut)
+    facts = (len(corpus.tokens), _unknown(loaded, corpus), corpus.words, corpus.bytes, corpus.characters, window)
+    found = [Evaluation("left to right", nats, scored, text.ends, *facts, stride or window, remembers)]
+    if isinstance(model, TwoDirections):  # each token from the one behind it; nothing is remembered in this direction
+        nats, scored = _in_windows(model, head, text, cut, backwards=True)
+        found.append(Evaluation("right to left", nats, scored, text.ends, *facts, window))
+    return found
+
+
+@dataclass(frozen=True)
+class _Text:
+    """A split as one row of tokens.
+
+    `stretches` (k, 2): what windows may not cross. Of the stretch from a to b the tokens a + 1 … b are predicted, each from its
+    stretch's tokens before it: with an end-of-text token before every document and behind the last, every token of the text.
+    """
+
+    tokens: Tensor
+    stretches: NDArray[np.int64]
+    ends: int
+
+    @classmethod
+    def of(cls, corpus: TokenizedCorpus, end_of_text: int | None, apart: bool) -> _Text:
+        plain = corpus.tokens.astype(np.int64)
+        begins = corpus.sentences[corpus.documents]
+        if end_of_text is None:
+            edges = np.stack([begins[:-1], begins[1:] - 1], axis=1) if apart else np.array([[0, len(plain) - 1]])
+            return cls(torch.from_numpy(plain), edges, 0)
+        tokens = np.insert(plain, begins, end_of_text)
+        ends = ends_of_text(corpus)
+        edges = np.stack([ends[:-1], ends[1:]], axis=1) if apart else ends[None, [0, -1]]
+        return cls(torch.from_numpy(tokens), edges, len(corpus))
+
+
+def windows(stretches: NDArray[np.int64], length: int, stride: int) -> Windows:
+    """(n, 3): start, end and the first place that is scored of windows of `length` that begin `stride` apart, the last of a stretch
+    being shorter where it must: each place is scored once, and all but a stretch's first `length` with at least length - stride
+    places before it."""
+    found = []
+    for a, b in stretches.tolist():
+        start, first = a, a
+        while first < b:
+            end = min(start + length, b)
+            found.append((start, end, first))
+            start, first = start + stride, end
+    return np.array(found, np.int64).reshape(-1, 3)
+
+
+def _in_windows(
+    model: Backbone, head: TokenHead, text: _Text, cut: Windows, backwards: bool = False
+) -> tuple[float, int]:
+    """Nats, and for how many tokens."""
+    nats, scored = 0.0, 0
+    with judging(model, head):
+        for start in range(0, len(cut), AT_ONCE):
+            cost, count, _ = _cost(model, head, text, cut[start : start + AT_ONCE], backwards=backwards)
+            nats, scored = nats + cost, scored + count
+    return nats, scored
+
+
+def _in_memory(model: Backbone, head: TokenHead, text: _Text, cut: Windows) -> tuple[float, int]:
+    """One window after the other, each with what is remembered of those before."""
+    nats, scored, memory = 0.0, 0, None
+    with judging(model, head):
+        for start in range(len(cut)):
+            cost, count, memory = _cost(model, head, text, cut[start : start + 1], memory)
+            nats, scored = nats + cost, scored + count
+    return nats, scored
+
+
+def _cost(
+    model: Backbone, head: TokenHead, text: _Text, cut: Windows, memory: Memory | None = None, backwards: bool = False
+) -> tuple[float, int, Memory | None]:
+    """What some windows cost, for how many tokens, and what the model remembers of them."""
+    streams = isinstance(model, TwoStreams)
+    # what predicts a token stands one before it; backwards one behind it; a query at the token's own place, and what is remembered
+    # ends with the token before the window
+    ahead, behind = (int(memory is not None), 1) if streams else (1, 1) if backwards else (0, 0)
+    rows = [text.tokens[start + ahead : end + behind].tolist() for start, end, _ in cut.tolist()]
+    inputs = flat(rows, "causal" if isinstance(model, Causal) else "bidirectional")
+    offsets = torch.tensor(inputs.layout.offsets[:-1])
+    at = torch.cat(
+        [o + torch.arange(f - s, e - s) for o, (s, e, f) in zip(offsets.tolist(), cut.tolist(), strict=True)]
+    )
+    step = -1 if backwards else 1
+    targets = torch.cat([text.tokens[f + backwards + step : e + backwards + step] for _, e, f in cut.tolist()])
+    if streams:
+        inputs.order, inputs.queries = inputs.positions.clone(), at + 1 - ahead
+    batch: Batch = batch_for(model, inputs)
+    batch.memory, batch.continues = memory, memory is not None
+    states = model(batch)
+    if streams:
+        assert states.queries is not None
+        hidden = states.queries
+    else:
+        hidden = states.last[at.to(states.last.device)]
+    if isinstance(model, TwoDirections):
+        hidden = hidden.chunk(2, -1)[int(backwards)]
+    total, _ = token_cross_entropy(head, hidden, embedding_for(model, head), targets.to(hidden.device))
+    return float(total), len(targets), states.memory
+
+
+def _pseudo(loaded: Pretrained, head: TokenHead, corpus: TokenizedCorpus, window: int, most: int) -> Evaluation:
+    """Each token of some windows, spread evenly over the text, from all others of its window."""
+    model, vocabulary = loaded.model, loaded.tokenizer.vocabulary
+    if "mask" not in vocabulary.special:
+        raise Refusal(f"this tokenizer has no mask token, without which a {type(model).__name__} predicts nothing")
+    around = enclose(model, [], vocabulary)
+    before = len(enclose(model, [], vocabulary, before=True))
+    room = max(1, window - len(around))
+    begins = corpus.sentences[corpus.documents]
+    cut = windows(np.stack([begins[:-1], begins[1:]], axis=1), room, room)
+    few = np.unique(np.linspace(0, len(cut) - 1, max(1, min(len(cut), most // room))).astype(np.int64))
+    nats, scored = 0.0, 0
+    with judging(model, head):
+        for start, end, _ in cut[few].tolist():
+            row = corpus.tokens[start:end].astype(np.int64).tolist()
+            whole = enclose(model, row, vocabulary)
+            for first in range(0, len(row), AT_ONCE):
+                places = range(first, min(first + AT_ONCE, len(row)))
+                inputs = flat([whole] * len(places))
+                at = torch.tensor([number * len(whole) + before + i for number, i in enumerate(places)])
+                inputs.tokens[at] = vocabulary["mask"]
+                states = model(batch_for(model, inputs)).last
+                targets = torch.tensor([row[i] for i in places], device=states.device)
+                hidden = states[at.to(states.device)]
+                total, _ = token_cross_entropy(head, hidden, embedding_for(model, head), targets)
+                nats, scored = nats + float(total), scored + len(places)
+    return Evaluation("pseudo", nats, scored, 0, len(corpus.tokens), _unknown(loaded, corpus), 0, 0, 0, window, window)
+
+
+def _unknown(loaded: Pretrained, corpus: TokenizedCorpus) -> int:
+    unknown = loaded.tokenizer.vocabulary.special.get("unk")
+    return 0 if unknown is None else int((np.asarray(corpus.tokens) == unknown).sum())
