@@ -83,7 +83,7 @@ class _Recurrence(torch.autograd.Function):
                 now[..., : 2 * size].sigmoid_()
                 now[..., 2 * size : 3 * size].tanh_()
                 now[..., 3 * size :].sigmoid_()
-                let_in, kept, new, let_out = now.split(size, -1)
+                let_in, kept, new, let_out = now.chunk(4, -1)
                 after = cells[:, t + 1]
                 torch.mul(kept, cells[:, t], out=after).addcmul_(let_in, new).clamp_(-cell_clip, cell_clip)
                 shown = after.tanh().mul_(let_out).to(dtype)
@@ -106,8 +106,8 @@ class _Recurrence(torch.autograd.Function):
         of_projected = torch.empty_like(above, dtype=dtype)
         of_cell, of_state = torch.zeros_like(cells[:, 0]), torch.zeros_like(states[:, 0])
         for t in reversed(range(steps)):
-            let_in, kept, new, let_out = gates[:, t].split(size, -1)
-            of_in, of_kept, of_new, of_out = of_gates[:, t].split(size, -1)
+            let_in, kept, new, let_out = gates[:, t].chunk(4, -1)
+            of_in, of_kept, of_new, of_out = of_gates[:, t].chunk(4, -1)
             tanh = cells[:, t + 1].tanh()
             shown[:, t] = tanh * let_out
             # what was clipped does not move
