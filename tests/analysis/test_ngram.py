@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloze.analysis.ngram import KneserNey, Score, _discounts, whole_stream
+from cloze.analysis.ngram import KneserNey, _discounts, whole_stream
 from cloze.data.base import TokenizedCorpus, Vocabulary
 from cloze.errors import Refusal
 from tests.objectives.corpora import random_corpus
@@ -103,18 +103,17 @@ def test_it_learns_what_there_is_to_learn() -> None:
     assert means[2] == pytest.approx(best, abs=0.05) and means[2] < means[3] < best + 0.3
 
 
-def test_a_split_and_its_score() -> None:
+def test_a_split() -> None:
     corpus = random_corpus(3000)
     corpus = TokenizedCorpus(**{**vars(corpus), "bytes": 9000, "words": 2000})
     vocabulary = Vocabulary(1000, {"eos": 0})
     assert whole_stream(corpus, vocabulary).tolist() == stream_of(corpus)
     model = KneserNey(whole_stream(corpus, vocabulary), 1000, 3)
-    score = model.score(corpus, vocabulary)
-    assert score.targets == len(corpus.tokens) + len(corpus)
-    assert score.bits_per_byte == pytest.approx(score.nats_per_token * score.targets / 9000 / math.log(2))
-    assert score.perplexity_per_word == pytest.approx(math.exp(score.nats / 2000))
-    again = Score.of_loss(score.nats_per_token, corpus)
-    assert again.bits_per_byte == pytest.approx(score.bits_per_byte) and again.targets == score.targets
+    found = model.evaluate(corpus, vocabulary)
+    nats = model.nats(np.array(stream_of(corpus)))
+    assert found.scored == len(corpus.tokens) + len(corpus) == len(nats) and found.nats == pytest.approx(nats.sum())
+    assert found.bits_per_byte == pytest.approx(nats.sum() / 9000 / math.log(2))
+    assert found.perplexity_per_word == pytest.approx(math.exp(nats.sum() / 2000))
 
 
 def test_what_it_cannot_be() -> None:

@@ -169,6 +169,10 @@ def test_text_that_goes_on() -> None:
             assert not torch.allclose(have[..., half:], want[:, part, half:], atol=1e-3)
 
 
+def test_nothing_is_carried_where_the_text_does_not_go_on() -> None:
+    assert elmo()(batch([4, 2], goes_on=False)).memory is None
+
+
 def test_the_carried_state_is_that_of_the_last_real_token() -> None:
     model = elmo()
     given = batch([3, 8, 5])

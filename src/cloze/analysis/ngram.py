@@ -4,7 +4,6 @@ model has to beat (Kneser and Ney 1995; Chen and Goodman 1998, https://dash.harv
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,40 +11,10 @@ from numpy.typing import NDArray
 
 from cloze.data.base import TokenizedCorpus, Vocabulary
 from cloze.errors import Refusal
+from cloze.evaluation import Evaluation
 from cloze.objectives.windows import ends_of_text, stream
 
 Counts = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Score:
-    """What a language model pays for a text: the sum over all targets, and how long the text is."""
-
-    nats: float
-    targets: int
-    bytes: int
-    words: int
-
-    @property
-    def nats_per_token(self) -> float:
-        """The mean over the targets: what a validation loss is."""
-        return self.nats / self.targets
-
-    @property
-    def bits_per_byte(self) -> float:
-        """The same for every tokenizer: bits for all targets over bytes of the text."""
-        return self.nats / self.bytes / math.log(2)
-
-    @property
-    def perplexity_per_word(self) -> float:
-        """Of words that stand between white space."""
-        return math.exp(min(self.nats / self.words, 700.0))
-
-    @classmethod
-    def of_loss(cls, nats_per_token: float, corpus: TokenizedCorpus) -> Score:
-        """From a model's mean loss over a split: every token is a target, and so is the end of every document."""
-        targets = len(corpus.tokens) + len(corpus)
-        return cls(nats_per_token * targets, targets, corpus.bytes, corpus.words)
 
 
 def whole_stream(corpus: TokenizedCorpus, vocabulary: Vocabulary) -> Counts:
@@ -137,10 +106,14 @@ class KneserNey:
         nats: NDArray[np.float64] = -np.log(probability)
         return nats
 
-    def score(self, corpus: TokenizedCorpus, vocabulary: Vocabulary) -> Score:
+    def evaluate(self, corpus: TokenizedCorpus, vocabulary: Vocabulary) -> Evaluation:
         """What a split costs: each of its tokens, and the end of each document."""
         nats = self.nats(whole_stream(corpus, vocabulary))
-        return Score(float(nats.sum()), len(nats), corpus.bytes, corpus.words)
+        unknown = int((np.asarray(corpus.tokens) == vocabulary["unk"]).sum()) if "unk" in vocabulary.special else 0
+        return Evaluation(
+            "left to right", float(nats.sum()), len(nats), len(corpus), len(corpus.tokens), unknown, corpus.words,
+            corpus.bytes, corpus.characters, self.order, 1,
+        )  # fmt: skip
 
 
 def _order(keys: Counts, counts: Counts, context: Counts, contexts: int) -> _Order:

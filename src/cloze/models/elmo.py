@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -145,7 +146,8 @@ class ELMo(TwoDirections):
             embedded = self.encoder(self.spelling[different])[number]
         else:
             embedded = self.encoder(self.spelling[tokens])
-        return self._read(embedded, batch.inputs.layout, batch.memory, every_layer)
+        states = self._read(embedded, batch.inputs.layout, batch.memory, every_layer)
+        return states if batch.goes_on else replace(states, memory=None)
 
     def vectors(self, sentences: Sequence[Sequence[str]]) -> list[Tensor]:
         """(layers + 1, words, width) for each sentence, a list of words as the text writes them, whether the vocabulary has them or
