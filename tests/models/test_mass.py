@@ -20,7 +20,7 @@ VOCABULARY, PAD = 60, 1
 
 def test_published_sizes() -> None:
     """Word embedding, two position tables, norms, and the layers of both stacks, counted by hand."""
-    for size, width, inner in (("base", 768, 3072), ("large", 1024, 4096)):
+    for size, width, inner in (("base", 768, 3072), ("middle", 1024, 4096), ("translation", 1024, 4096)):
         settings = dict(compose(["model=mass", f"size=mass/{size}"]).config.model)
         assert settings.pop("_target_") == "cloze.models.mass.Mass"
         with torch.device("meta"):
