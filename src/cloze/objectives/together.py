@@ -56,10 +56,6 @@ class Weight:
 
 def weights_of(of: list[str], weights: Mapping[str, float | str]) -> dict[str, Weight]:
     """Each part's weight, 1 where none is said. Raises Refusal where one cannot be, or all are 0 at some step."""
-    if not of:
-        raise Refusal("objective.of=[] names no objective: objective.of=[mlm,mlm_sop], for example.")
-    if len(set(of)) < len(of):
-        raise Refusal(f"objective.of={of} names an objective twice: give it more weight instead.")
     for name in weights:
         if name not in of:
             raise Refusal(
@@ -74,7 +70,11 @@ def weights_of(of: list[str], weights: Mapping[str, float | str]) -> dict[str, W
 
 
 def parts_of(of: list[str], settings: Settings) -> dict[str, tuple[type[Objective[Any, Any]], dict[str, Any]]]:
-    """The class of each part, found by its `_target_`, and its settings."""
+    """The class of each part, found by its `_target_`, and its settings. Raises Refusal where there is none, or one twice."""
+    if not of:
+        raise Refusal("objective.of=[] names no objective: objective.of=[mlm,mlm_sop], for example.")
+    if len(set(of)) < len(of):
+        raise Refusal(f"objective.of={of} names an objective twice: give it more weight instead.")
     found = {}
     for name in of:
         if name not in settings or "_target_" not in settings[name]:
@@ -265,7 +265,7 @@ class Together(Objective[Backbone, Text]):
         for name, (built, its) in parts_of(of, settings or {}).items():
             part = _built(name, built, its, model=model, vocabulary=vocabulary)
             if isinstance(part._modules.get("head"), TokenHead):
-                self.head = self.head or part.head  # type: ignore[assignment]
+                self.head = self.head or part.head
                 del part._modules["head"]
                 part.__dict__["head"] = self.head  # lent: its weights are counted and stored once
             self.parts[name] = part
