@@ -36,6 +36,8 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "bart.Bart": {**SHAPE, "positions": 40},
     "mass.Mass": {**SHAPE, "positions": 40},
     "xlm.XLM": {**SHAPE, "inner": 128, "positions": 40, "languages": 3},
+    "transformer_xl.TransformerXL": {**SHAPE, "head_width": 12},
+    "xlnet.XLNet": SHAPE,
     "elmo.ELMo": {"layers": 2, "width": 32, "cells": 48},
 }
 PORTABLE = {
@@ -76,7 +78,9 @@ def tokenizer_of(family: str) -> tokenizers.Tokenizer:
         return tokenizers.BPE(vocabulary=150).trained(corpus, ("pad", "unk", "cls", "sep", "mask"), 0)
     if family.startswith("gpt."):
         return tokenizers.BPE(vocabulary=150).trained(corpus, ("pad", "unk", "eos"), 0)
-    if family.startswith("gpt2"):
+    if family.startswith("xlnet"):
+        return tokenizers.Unigram(vocabulary=100).trained(corpus, ("pad", "unk", "cls", "sep", "eos"), 0)
+    if family.startswith(("gpt2", "transformer_xl")):
         return tokenizers.ByteLevelBPE(400).trained(corpus, ("pad", "eos"), 0)
     if family.startswith(("bart", "mass")):
         return tokenizers.ByteLevelBPE(400).trained(corpus, ("pad", "mask", "bos", "eos"), 0)

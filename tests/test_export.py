@@ -30,6 +30,7 @@ CLASSES = {
     "switch.Switch": "SwitchTransformersForConditionalGeneration",
     "bart.Bart": "BartForConditionalGeneration",
     "xlm.XLM": "XLMWithLMHeadModel",
+    "xlnet.XLNet": "XLNetLMHeadModel",
 }
 COMES_BACK_AS = {"unilm.UniLM": "bert.Bert"}  # families that have no model type of their own there
 WITH_PAIRS = {"bert.Bert": "BertForPreTraining", "albert.Albert": "AlbertForPreTraining"}
@@ -55,7 +56,9 @@ def test_transformers_loads_an_exported_run(family: str, tmp_path: Path) -> None
         extra["decoder_input_ids"] = torch.tensor([[0, 5, 9, 7], [0, 8, 8, 11], [0, 5, 5, 6], [0, 30, 31, 32]])
         real = torch.ones_like(extra["decoder_input_ids"], dtype=torch.bool)
     asked = {**own, **extra}
-    if family == "xlm.XLM":  # what says nothing of languages is in language 0 here, in none there; and theirs takes segments for words
+    if (
+        family == "xlm.XLM"
+    ):  # what says nothing of languages is in language 0 here, in none there; and theirs takes segments for words
         asked["langs"] = torch.zeros_like(asked["input_ids"])
         del asked["token_type_ids"]
     with torch.no_grad():

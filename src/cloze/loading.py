@@ -139,7 +139,7 @@ class Pretrained:
         first = self.tokenizer.encode(text, special=True)
         if second is None:
             row = inference.enclose(self.model, first, vocabulary, self.length)
-            return row or [vocabulary["eos"]], [0] * len(row)
+            return row or [vocabulary["eos"]], self._segments(len(row), 0)
         other = self.tokenizer.encode(second, special=True)
         around = inference.enclose(self.model, [], vocabulary)
         between = [vocabulary["sep"]] if "sep" in vocabulary.special else []
@@ -147,7 +147,14 @@ class Pretrained:
             (first if len(first) >= len(other) else other).pop()
         opening = inference.enclose(self.model, [], vocabulary, before=True)
         head, tail = [*opening, *first, *between], [*other, *around[len(opening) :]]
-        return head + tail, [0] * len(head) + [1] * len(tail)
+        return head + tail, self._segments(len(head), len(tail))
+
+    def _segments(self, first: int, second: int) -> list[int]:
+        """0 for the first text, 1 for the second; a [CLS] at the end is a segment of its own, XLNet's third."""
+        segments = [0] * first + [1] * second
+        if self.model.closing[-1:] == ("cls",) and "cls" in self.tokenizer.vocabulary.special and segments:
+            segments[-1] = 2
+        return segments
 
     @property
     def tasks(self) -> tuple[inference.Task, ...]:
@@ -236,7 +243,9 @@ def export(run: str | Path, directory: str | Path) -> None:
             folder = directory / name
             folder.mkdir(parents=True, exist_ok=True)
             tokenizer.save(folder, initial.length)
-            if complete.get("segments", 1) > 1:  # else their tokenizer would not tell the two texts of a pair apart
+            if complete.get("segments", 1) > 1 or family.closing[-1:] == (
+                "cls",
+            ):  # else their tokenizer would not tell the two texts of a pair apart
                 names = storage.read_json(folder / TOKENIZER_CONFIG)
                 names["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
                 storage.write_json(folder / TOKENIZER_CONFIG, names)

@@ -21,7 +21,9 @@ from cloze.models.roberta import Roberta
 from cloze.models.static_shapes import pad
 from cloze.models.switch import Switch
 from cloze.models.t5 import T5
+from cloze.models.transformer_xl import TransformerXL
 from cloze.models.xlm import XLM
+from cloze.models.xlnet import XLNet
 
 WORDS, LENGTH = 40, 24
 FAMILIES: dict[str, Callable[[], Backbone]] = {
@@ -31,6 +33,8 @@ FAMILIES: dict[str, Callable[[], Backbone]] = {
     "gpt": lambda: GPT(WORDS, LENGTH, False, layers=2, width=32, heads=2, inner=48),
     "gpt2": lambda: GPT2(WORDS, LENGTH, False, layers=2, width=32, heads=2, inner=48),
     "xlm": lambda: XLM(WORDS, LENGTH, False, layers=2, width=32, heads=2, inner=48),
+    "transformer_xl": lambda: TransformerXL(WORDS, LENGTH, False, layers=2, width=32, heads=2, head_width=8, inner=48),
+    "xlnet": lambda: XLNet(WORDS, LENGTH, False, layers=2, width=32, heads=2, inner=48),
     "t5": lambda: T5(WORDS, LENGTH, False, layers=2, width=32, heads=2, head_width=8, inner=48),
     "switch": lambda: Switch(WORDS, LENGTH, False, layers=2, width=32, heads=2, head_width=8, inner=48, experts=3),
     "bart": lambda: Bart(WORDS, LENGTH, False, layers=2, width=32, heads=2, inner=48),
@@ -49,7 +53,10 @@ def sequences(lengths: list[int], pattern: Pattern, way: Way | None, segments: b
 def run(name: str, model: Backbone, way: Way | None, static: bool) -> tuple[Tensor, dict[str, Tensor]]:
     """Hidden states of the real tokens, and the gradients of a loss of theirs."""
     inputs = sequences(
-        LENGTHS["encoder"], "causal" if name in ("gpt", "gpt2") else "bidirectional", way, name in ("bert", "albert")
+        LENGTHS["encoder"],
+        "causal" if name in ("gpt", "gpt2") else "bidirectional",
+        way,
+        name in ("bert", "albert", "xlnet"),
     )
     decoder = sequences(LENGTHS["decoder"], "causal", way, False) if isinstance(model, EncoderDecoder) else None
     rows = torch.arange(len((decoder or inputs).tokens))

@@ -470,7 +470,8 @@ def _learn(
 
 
 def _template(surfaces: dict[str, str], backend: tokenizers.Tokenizer, sentinels: int) -> Any:
-    """What Hugging Face adds around texts: BERT's [CLS] A [SEP] B [SEP]; BART's <s> A </s>; T5's A </s>; nothing for others."""
+    """What Hugging Face adds around texts: BERT's [CLS] A [SEP] B [SEP]; XLNet's A [SEP] B [SEP] [CLS]; BART's <s> A </s>; T5's
+    A </s>; nothing for others."""
     from tokenizers.processors import TemplateProcessing
 
     def number(surface: str) -> tuple[str, int]:
@@ -480,6 +481,12 @@ def _template(surfaces: dict[str, str], backend: tokenizers.Tokenizer, sentinels
 
     if "cls" in surfaces and "sep" in surfaces:
         cls, sep = surfaces["cls"], surfaces["sep"]
+        if "eos" in surfaces and "mask" not in surfaces:  # what permutation language modelling asks for
+            return TemplateProcessing(
+                single=f"$A {sep} {cls}:2",
+                pair=f"$A {sep} $B:1 {sep}:1 {cls}:2",
+                special_tokens=[number(cls), number(sep)],
+            )
         return TemplateProcessing(
             single=f"{cls} $A {sep}", pair=f"{cls} $A {sep} $B:1 {sep}:1", special_tokens=[number(cls), number(sep)]
         )

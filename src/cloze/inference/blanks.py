@@ -99,6 +99,8 @@ def _asked(
         return logits_at(model, head, batch_for(model, inputs), at)
     inputs.order = torch.full_like(inputs.tokens, -1).index_fill(0, at, 0)  # each blank from what is given alone
     inputs.queries = at
+    if model.closing[-1:] == ("cls",):  # as it was trained: a [CLS] at the end is a segment of its own
+        inputs.segments = torch.zeros_like(inputs.tokens).index_fill(0, torch.tensor(inputs.layout.offsets[1:]) - 1, 2)
     states = model(batch_for(model, inputs)).queries
     assert states is not None
     return logits_of(model, head, states)
