@@ -55,6 +55,7 @@ class Top:
     plan: bool = False
     show: int = 0
     audit: bool = False
+    matrix: bool = False
     trusted: list[str] = field(default_factory=list)
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 def execute(composed: Composed) -> int:
     """Does what the words ask for and returns the exit code: 0 done; everything else is raised (errors.py)."""
+    if composed.config.matrix is True:
+        return _matrix(composed)
     composed = _with_the_words_of_the_run_to_resume(composed)
     initial, composed = initialised(composed)
     checked = check(composed)
@@ -152,6 +154,18 @@ def initialised(composed: Composed) -> tuple[Initial | None, Composed]:
     with open_dict(config):
         config.model = OmegaConf.create(model)
     return initial, replace(composed, config=config, choices=composed.choices | {"model": family})
+
+
+def _matrix(composed: Composed) -> int:
+    """`matrix=true`: what fits what, whether or not the run that the words describe would fit."""
+    from rich.console import Console
+
+    from cloze.matrix import show
+
+    said = {override.key_or_group: str(override.value()) for override in parse(composed.words)}
+    wanted = [(said[group],) if group in said else () for group in ("model", "objective")]
+    show(Console(), *wanted)
+    return 0
 
 
 def _look(checked: Checked, initial: Initial | None) -> int:

@@ -1,0 +1,69 @@
+"""`matrix=true`, and the page that shows it."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from cloze import cli
+from cloze.compose import choices
+from cloze.matrix import cells, show
+
+DOCS = Path(__file__).resolve().parents[1] / "docs"
+
+
+def test_every_pair_has_a_cell() -> None:
+    found = cells()
+    assert len(found) == len(choices("model")) * len(choices("objective"))
+    by_name = {(cell.model, cell.objective): cell for cell in found}
+    assert (
+        by_name["bert", "mlm"].data == by_name["gpt2", "clm"].data == by_name["t5", "span_corruption"].data == "world"
+    )
+    refused = by_name["gpt2", "mlm"]
+    assert refused.data is None
+    assert refused.reason == "the objective needs a model that sees both sides of every token"
+    assert "model=gpt2 is one that sees only what stands before a token. With objective=mlm: model=" in refused.sentence
+    assert all((cell.data is None) == bool(cell.sentence) for cell in found)
+
+
+def test_the_page_shows_the_program() -> None:
+    spec = importlib.util.spec_from_file_location("matrix_page", DOCS / "matrix.py")
+    assert spec is not None and spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    page = (DOCS / "matrix.md").read_text(encoding="utf-8")
+    assert "| model |" in page
+    assert page == script.renewed(page), "docs/matrix.md is stale: python docs/matrix.py writes it anew"
+
+
+def test_the_command_prints_a_line_a_cell(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli._guarded(cli._train, ["matrix=true"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(cells())
+    assert "model=bert\tobjective=mlm\truns on data=world" in lines
+    assert (
+        cli._guarded(cli._train, ["matrix=true", "model=gpt2"]) == 0
+    )  # which objective=mlm, the usual one, does not fit
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == len(choices("objective")) and all(line.startswith("model=gpt2\t") for line in lines)
+    assert any("With objective=mlm: model=" in line for line in lines)
+    assert cli._guarded(cli._train, ["matrix=true", "model=gpt2", "objective=clm"]) == 0
+    assert capsys.readouterr().out == "model=gpt2\tobjective=clm\truns on data=world\n"
+
+
+def test_a_wrong_word_is_refused_as_ever(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli._guarded(cli._train, ["matrix=true", "model=gtp2"]) == 2
+    assert "model=gtp2 is not there; did you mean gpt2?" in capsys.readouterr().err
+    assert cli._guarded(cli._train, ["matrix=yes please"]) == 2
+
+
+def test_a_table_at_a_terminal() -> None:
+    console = Console(force_terminal=True, width=400, record=True, file=open("/dev/null", "w"))  # noqa: PTH123, SIM115
+    show(console)
+    table = console.export_text()
+    assert "span_corruption" in table and "a  the objective needs a model" in table
+    show(console, ["gpt2"])
+    assert "With objective=mlm: model=" in console.export_text()
