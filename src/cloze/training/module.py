@@ -97,6 +97,7 @@ class PretrainingModule(LightningModule):
         self._settings, self._schedule, self._plan, self._seed, self._fused = optimizer, schedule, plan, seed, fused
         self.seconds = 0.0  # on the run's clock, as of the last step: what a budget in minutes goes by
         self._indices: list[tuple[int, ...]] = []  # of the step's examples, for messages
+        self._micro = 0  # which micro-batch of its step this one is; steps that are only measured know no trainer
         self._memories: dict[int, Memory] = {}  # what the model carries to the next step, for each micro-batch of it
         self._validation_memory: Memory | None = None
         self._overflows = 0
@@ -115,7 +116,7 @@ class PretrainingModule(LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Dropout is a function of (seed, step, rank, micro-batch): what ran before, evaluations too, cannot change it."""
-        micro = batch_idx % self.trainer.accumulate_grad_batches
+        self._micro = micro = batch_idx % self.trainer.accumulate_grad_batches
         if micro == 0:
             self._indices.clear()
         self._indices.append(batch.indices)
@@ -128,11 +129,10 @@ class PretrainingModule(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of one micro-batch, scaled so that the step's gradient is that of the mean over the whole batch."""
-        micro = batch_idx % self.trainer.accumulate_grad_batches
-        batch = _remembering(batch, self._memories.pop(micro, None))
+        batch = _remembering(batch, self._memories.pop(self._micro, None))
         output: StepOutput = self.objective(self.model, batch)
         if output.memory is not None:
-            self._memories[micro] = output.memory
+            self._memories[self._micro] = output.memory
         self.tally.add(output)
         return _loss(output, batch)
 
