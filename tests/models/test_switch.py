@@ -356,6 +356,23 @@ def test_expert_dropout_is_the_experts_alone() -> None:
     )
 
 
+def test_experts_stay_outside_of_compiled_programs() -> None:
+    """How many tokens each gets differs from batch to batch; the states are the same, and gradients flow."""
+    torch.compiler.reset()
+    model = ours_of(theirs_of(SHAPES[1], 2))
+    compiled = torch.compile(lambda batch: model(batch).last, backend="eager", dynamic=True)
+    for seed in range(2):
+        batch = batch_of(rows_of([9, 3 + seed], seed), rows_of([4, 10], seed + 5))
+        expected, states = model(batch).last, compiled(batch)
+        torch.testing.assert_close(states, expected, rtol=1e-5, atol=1e-5)
+        for total in (expected, states):
+            model.zero_grad()
+            total.square().sum().backward()
+            gradient = model.get_parameter("decoder.layers.1.feed_forward.experts.inner").grad
+            assert gradient is not None and bool(gradient.abs().sum() > 0)
+    torch.compiler.reset()
+
+
 # ------------------------------------------------------------------------------------------------------------ settings
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+import cloze
 from cloze.compose import compose
 from cloze.data.base import Vocabulary
 from cloze.errors import Refusal
@@ -21,6 +22,7 @@ from cloze.models.padding import flat
 from cloze.models.t5 import T5, RelativeBias
 from cloze.objectives.cross_entropy import token_cross_entropy
 from tests.models.parity import laid_out, scramble
+from tests.pretrained import tokenizer_of
 
 transformers = import_module("transformers")
 
@@ -313,6 +315,35 @@ def test_published_configurations_of_version_1_1_are_read() -> None:
         settings, weights = T5.from_transformers(config, theirs.state_dict())
         assert (settings["feed_forward"], settings["tied"]) == ("gated_gelu", False)
         assert torch.equal(weights["objective.head.weight"], theirs.lm_head.weight)
+
+
+@pytest.mark.parametrize("kind", ["T5", "MT5"])
+def test_directories_of_version_1_1_load(kind: str, tmp_path: Path) -> None:
+    """As Flan-T5 and mT5 are published: with an output layer of its own beside the embedding."""
+    tokenizer = tokenizer_of("t5.T5")
+    config = getattr(transformers, f"{kind}Config")(
+        vocab_size=tokenizer.vocabulary.size,
+        d_model=32,
+        d_kv=8,
+        d_ff=40,
+        num_layers=2,
+        num_heads=3,
+        feed_forward_proj="gated-gelu",
+        tie_word_embeddings=False,
+        decoder_start_token_id=0,
+    )
+    theirs = getattr(transformers, f"{kind}ForConditionalGeneration")(config).eval()
+    theirs.lm_head.weight = torch.nn.Parameter(torch.randn_like(theirs.lm_head.weight) * 0.1)
+    theirs.save_pretrained(tmp_path)
+    tokenizer.save(tmp_path)
+    ours = cloze.load(tmp_path)
+    ids, decoder_ids = (torch.tensor(rows_of([n], n)) % tokenizer.vocabulary.size for n in (20, 11))
+    with torch.no_grad():
+        expected = theirs(ids, decoder_input_ids=decoder_ids).logits
+        states = ours.hidden_states(ids, decoder_input_ids=decoder_ids)
+        assert ours.head is not None
+        logits = ours.head(states, ours.model.word_embedding)
+    assert (logits - expected).abs().max() <= 1e-5
 
 
 def test_mt5_is_read() -> None:
