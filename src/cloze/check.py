@@ -232,9 +232,18 @@ def compatibility(
                 for c, cls in built_by("data").items()
                 if all(issubclass(cls.reads, p.record) for p in needed.values())
             ]
+            objectives = [
+                c
+                for c, cls in built_by("objective").items()
+                if all(
+                    issubclass(model, each.model_role) and issubclass(corpus.reads, each.record)
+                    for each in _made_of(c, cls, None).values()
+                )
+            ]
             found.append(
                 f"{named['objective']}{of} learns from {_plural(part.record)}; {named['data']} has {_plural(corpus.reads)}. "
-                f"With {named['objective']}: data={'|'.join(corpora)}."
+                f"With {named['objective']}: data={'|'.join(corpora)}. "
+                f"With {named['model']} and {named['data']}: objective={'|'.join(objectives) or 'none yet'}."
             )
     return found
 

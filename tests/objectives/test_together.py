@@ -169,6 +169,23 @@ def test_one_part_a_step_in_the_weights_proportions(corpus: TokenizedCorpus) -> 
             assert sum(part.counts[name] for part in parts) == count
 
 
+def test_a_part_that_rests_gets_gradients_of_0(corpus: TokenizedCorpus) -> None:
+    """Processes that add up gradients wait for all of them; and what rests does not change the gradient of what does not."""
+    both = builder(["mlm", "sop"], mix="alternate")
+    model, together = learner(["mlm", "sop"], mix="alternate")
+    batches = TrainingBatches(both.build(corpus, 1), both, batch_size=8, seed=1)
+    batch = next(batch for batch in map(batches.__getitem__, range(20)) if list(batch.streams) == ["mlm"])
+    loss = loss_of(together(model, batch), batch)
+    plain = loss_of(together.parts["mlm"](model, batch.streams["mlm"]), batch.streams["mlm"])
+    assert torch.equal(loss, plain)
+    whole, own = gradients(model, loss), gradients(model, plain)
+    assert whole.keys() == dict(model.named_parameters()).keys() > own.keys()
+    for name, gradient in whole.items():
+        assert torch.equal(gradient, own.get(name, torch.zeros(()).expand_as(gradient)))
+    resting = gradients(together.parts["sop"], loss)
+    assert resting and all((gradient == 0).all() for gradient in resting.values())
+
+
 def test_every_example_of_every_part_is_read(corpus: TokenizedCorpus) -> None:
     """In an epoch: each example of the largest part once, those of the others as often, give or take one."""
     both = builder(["sop", "clm", "mlm"])
