@@ -1,0 +1,77 @@
+"""The table of bits per byte, on books of our own."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import gutenberg
+from benchmarks.gutenberg import ROWS, Books, counted, trained
+from cloze.loading import load
+
+
+@pytest.fixture(scope="module")
+def books(tmp_path_factory: pytest.TempPathFactory) -> Books:
+    """Seven books whose sentences say after a name what belongs to it."""
+    folder = tmp_path_factory.mktemp("books")
+    generator = np.random.default_rng(0)
+    names = {"Anna": "boat", "Boris": "garden", "Clara": "piano", "Daniel": "horse"}
+    for number in range(7):
+        said = [
+            f"{name} went to the {names[name]} again, {'and' if generator.random() < 0.5 else 'but'} nobody was there."
+            for name in generator.choice(list(names), 150)
+        ]
+        (folder / f"book{number}.txt").write_text("\n".join(said), encoding="latin-1")
+    return Books.read(str(folder / "*.txt"), tmp_path_factory.mktemp("work"))
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip(" *") for cell in line.strip("|").split("|")]
+
+
+def test_books_are_held_out_whole(books: Books) -> None:
+    assert len(books.train) == 6 and len(books.held_out) == 1
+    assert {"cls", "sep", "eos", "pad"} <= set(books.tokenizer.vocabulary.special)
+    assert all({word.split("=")[0] for word in words.split()} >= {"model", "objective"} for words in ROWS.values())
+
+
+def test_longer_contexts_tell_more(books: Books) -> None:
+    rows = [cells(line) for line in counted(books)]
+    assert [row[0] for row in rows] == ["unigram", "bigram, Kneser-Ney", "5-gram, Kneser-Ney"]
+    bits = [float(row[4]) for row in rows]
+    assert bits[0] > bits[1] > bits[2] > 0
+    for row in rows:  # nats a token, bits a byte and perplexity a word are of the same text
+        nats = float(row[3]) * (len(books.held_out.tokens) + 1)
+        assert nats / books.held_out.bytes / np.log(2) == pytest.approx(float(row[4]), abs=0.002)
+        assert np.exp(nats / books.held_out.words) == pytest.approx(float(row[5].replace(",", "")), abs=1)
+
+
+def test_without_books_it_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(gutenberg, "ROOT", tmp_path)
+    monkeypatch.setattr(sys, "argv", ["gutenberg"])
+    assert gutenberg.main() == 0
+    assert capsys.readouterr().out.startswith("no books at")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gpt2", "elmo"])
+def test_a_model_is_trained_and_its_books_predicted(books: Books, name: str) -> None:
+    line = trained(name, ROWS[name].split(), books, 4)
+    assert "failed" not in line
+    row = cells(line)
+    model = load(books.folder / name)
+    head = model.head
+    assert head is not None
+    assert int(row[2].replace(",", "")) == sum(p.numel() for p in [*model.model.parameters(), *head.parameters()])
+    nats = float(row[3]) * (len(books.held_out.tokens) + 1)
+    assert nats / books.held_out.bytes / np.log(2) == pytest.approx(float(row[4]), abs=0.002)
+
+
+def test_a_run_that_fails_is_a_row_too(books: Books) -> None:
+    line = trained("gpt2", ["model=gpt2", "objective=mlm"], books, 4)
+    assert line.startswith("| gpt2 | failed: ") and "objective=" in line
