@@ -12,10 +12,9 @@ from torch.nn import functional as F
 from cloze.compose import compose
 from cloze.data.base import Vocabulary
 from cloze.errors import Refusal
-from cloze.models.base import Batch
 from cloze.models.gpt import GPT
-from cloze.models.padding import flat
 from tests.models.parity import scramble
+from tests.models.test_gpt2 import VOCABULARY, batch_of, rows_of
 
 transformers = import_module("transformers")
 
@@ -23,12 +22,6 @@ SHAPES = [
     {"n_embd": 48, "n_layer": 3, "n_head": 4, "n_positions": 40},
     {"n_embd": 40, "n_layer": 1, "n_head": 1, "n_positions": 33, "layer_norm_epsilon": 1e-3},
 ]
-VOCABULARY = 97
-
-
-def rows_of(lengths: list[int], seed: int = 0) -> list[list[int]]:
-    generator = torch.Generator().manual_seed(seed)
-    return [torch.randint(0, VOCABULARY, (n,), generator=generator).tolist() for n in lengths]
 
 
 def theirs_of(shape: dict[str, Any]) -> Any:
@@ -46,10 +39,6 @@ def ours_of(theirs: Any) -> GPT:
     model = GPT(VOCABULARY, 30, False, **settings).eval()
     model.load_state_dict({name.removeprefix("model."): tensor for name, tensor in weights.items()})
     return model
-
-
-def batch_of(rows: list[list[int]]) -> Batch:
-    return Batch(flat(rows, "causal"), {}, {}, {})
 
 
 def test_published_count() -> None:
