@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloze.errors import Refusal
-from cloze.inference.reading import batch_for, embedding_for, enclose, judging
+from cloze.inference.reading import batch_for, embedding_for, enclose, judging, segments_of
 from cloze.models.base import (
     Backbone,
     Batch,
@@ -166,9 +166,11 @@ def evaluate(
         return [_pseudo(loaded, head, corpus, window, pseudo_tokens)]
     if isinstance(model, TwoDirections) and stride is not None:
         raise Refusal(f"stride={stride} has no effect on a {name}: both directions go through the whole text.")
-    text = _Text.of(corpus, loaded.tokenizer.vocabulary.special.get("eos"), apart=documents == "apart")
+    text = _Text.of(corpus, loaded.tokenizer.vocabulary.special.get("eos"), documents)
     remembers = documents == "continued" and stride is None
-    cut = windows(text.stretches, window, stride or window)
+    # with two streams the window's first token is given, beside those that are predicted
+    width = window - 1 if isinstance(model, TwoStreams) and not remembers else window
+    cut = windows(text.stretches, width, min(stride or width, width))
     read = _in_memory if remembers else _in_windows
     nats, scored = read(model, head, text, cut)
     facts = (len(corpus.tokens), _unknown(loaded, corpus), corpus.words, corpus.bytes, corpus.characters, window)
@@ -190,18 +192,20 @@ class _Text:
     tokens: Tensor
     stretches: NDArray[np.int64]
     ends: int
+    bare: bool  # as in training: without segments
 
     @classmethod
-    def of(cls, corpus: TokenizedCorpus, end_of_text: int | None, apart: bool) -> _Text:
+    def of(cls, corpus: TokenizedCorpus, end_of_text: int | None, documents: str) -> _Text:
+        apart, bare = documents == "apart", documents == "continued"
         plain = corpus.tokens.astype(np.int64)
         begins = corpus.sentences[corpus.documents]
         if end_of_text is None:
             edges = np.stack([begins[:-1], begins[1:] - 1], axis=1) if apart else np.array([[0, len(plain) - 1]])
-            return cls(torch.from_numpy(plain), edges, 0)
+            return cls(torch.from_numpy(plain), edges, 0, bare)
         tokens = np.insert(plain, begins, end_of_text)
         ends = ends_of_text(corpus)
         edges = np.stack([ends[:-1], ends[1:]], axis=1) if apart else ends[None, [0, -1]]
-        return cls(torch.from_numpy(tokens), edges, len(corpus))
+        return cls(torch.from_numpy(tokens), edges, len(corpus), bare)
 
 
 def windows(stretches: NDArray[np.int64], length: int, stride: int) -> Windows:
@@ -258,6 +262,7 @@ def _cost(
     targets = torch.cat([text.tokens[f + backwards + step : e + backwards + step] for _, e, f in cut.tolist()])
     if streams:
         inputs.order, inputs.queries = inputs.positions.clone(), at + 1 - ahead
+        inputs.segments = segments_of(model, inputs.tokens, None, text.bare)
     batch: Batch = batch_for(model, inputs)
     batch.memory, batch.continues = memory, memory is not None
     states = model(batch)

@@ -160,7 +160,8 @@ class Pretrained:
     def tasks(self) -> tuple[inference.Task, ...]:
         """What `predict` can be asked for."""
         heads = self.head is not None, self.discriminator is not None
-        return inference.tasks_of(self.model, self.tokenizer.vocabulary, *heads)
+        learnt = inference.objective_class(self.objective)
+        return inference.tasks_of(self.model, self.tokenizer.vocabulary, *heads, learnt)
 
     @property
     def task(self) -> inference.Task:

@@ -14,7 +14,7 @@ from cloze.inference.replaced import Doubted, replaced_tokens
 from cloze.inference.samples import Samples, samples
 from cloze.inference.tasks import objective_class, task_of, tasks_of
 from cloze.inference.vectors import Layer, Vectors, vectors
-from cloze.inference.writing import continue_text, fill_spans, rewrite
+from cloze.inference.writing import continue_text, fill_fragments, fill_spans, rewrite
 from cloze.tasks import TASKS, Task
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "device_of",
     "enclose",
     "fill_blanks",
+    "fill_fragments",
     "fill_spans",
     "generate",
     "judging",

@@ -10,7 +10,17 @@ from torch import Tensor
 
 from cloze.data.base import Vocabulary
 from cloze.errors import Refusal
-from cloze.inference.reading import BLANK, Speller, batch_for, enclose, judging, logits_at, logits_of, refuse_long
+from cloze.inference.reading import (
+    BLANK,
+    Speller,
+    batch_for,
+    enclose,
+    judging,
+    logits_at,
+    logits_of,
+    refuse_long,
+    segments_of,
+)
 from cloze.models.base import Bidirectional, TokenHead, TwoStreams
 from cloze.models.padding import flat
 
@@ -34,9 +44,10 @@ class Filled:
 
 
 def fill_blanks(
-    model: Bidirectional, head: TokenHead, tokenizer: Speller, texts: Sequence[str], k: int = 5
+    model: Bidirectional, head: TokenHead, tokenizer: Speller, texts: Sequence[str], k: int = 5, bare: bool = False
 ) -> list[Filled]:
     """Each `[MASK]` of each text with its k best fillings; blanks of one text are filled independently of each other.
+    `bare`: no special tokens are put around a text, for models that were trained on text without them.
 
     Raises Refusal where a text has no blank, or more tokens than the model has positions, or where the tokenizer has no
     mask token. Special tokens are never guessed.
@@ -47,15 +58,19 @@ def fill_blanks(
         return []
     cut = [_cut(text, model, tokenizer) for text in texts]
     rows = [row for row, _ in cut]
-    blanks = [[i + len(enclose(model, [], tokenizer.vocabulary, before=True)) for i in at] for _, at in cut]
-    rows = [enclose(model, row, tokenizer.vocabulary) for row in rows]
+    blanks = [at for _, at in cut]
+    if not bare:
+        before = len(enclose(model, [], tokenizer.vocabulary, before=True))
+        blanks = [[i + before for i in at] for at in blanks]
+        rows = [enclose(model, row, tokenizer.vocabulary) for row in rows]
+    cls = tokenizer.vocabulary.special.get("cls")
     refuse_long(model, texts, rows)
     probabilities: list[list[float]] = []
     choices: list[list[int]] = []
     with judging(model, head):
         for first in range(0, len(rows), AT_ONCE):
             few = slice(first, first + AT_ONCE)
-            shares_of, tokens_of = best(_asked(model, head, rows[few], blanks[few]), tokenizer.vocabulary, k)
+            shares_of, tokens_of = best(_asked(model, head, rows[few], blanks[few], cls, bare), tokenizer.vocabulary, k)
             probabilities, choices = probabilities + shares_of, choices + tokens_of
     guesses = iter(zip(probabilities, choices, strict=True))
     filled = []
@@ -90,7 +105,12 @@ def _cut(text: str, model: Bidirectional, tokenizer: Speller) -> tuple[list[int]
 
 
 def _asked(
-    model: Bidirectional, head: TokenHead, rows: Sequence[Sequence[int]], blanks: Sequence[Sequence[int]]
+    model: Bidirectional,
+    head: TokenHead,
+    rows: Sequence[Sequence[int]],
+    blanks: Sequence[Sequence[int]],
+    cls: int | None,
+    bare: bool,
 ) -> Tensor:
     """(blanks, V) logits."""
     inputs = flat(rows)
@@ -98,7 +118,7 @@ def _asked(
     if not isinstance(model, TwoStreams):
         return logits_at(model, head, batch_for(model, inputs), at)
     inputs.order = torch.full_like(inputs.tokens, -1).index_fill(0, at, 0)  # each blank from what is given alone
-    inputs.queries = at
+    inputs.queries, inputs.segments = at, segments_of(model, inputs.tokens, cls, bare)
     if model.closing[-1:] == ("cls",):  # as it was trained: a [CLS] at the end is a segment of its own
         inputs.segments = torch.zeros_like(inputs.tokens).index_fill(0, torch.tensor(inputs.layout.offsets[1:]) - 1, 2)
     states = model(batch_for(model, inputs)).queries

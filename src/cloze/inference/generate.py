@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cloze.inference.decoding import Decoding
-from cloze.inference.reading import batch_for, judging, logits_of
+from cloze.inference.reading import batch_for, judging, logits_of, segments_of
 from cloze.models.base import Backbone, Sequences, TokenHead, TwoDirections, TwoStreams
 from cloze.models.cache import Cache
 from cloze.models.layout import Layout
@@ -24,7 +24,7 @@ class Growing:
     `rows` are the ids so far, `inputs` those that an encoder reads, `positions` where each row begins (0 where not given).
     `prefix`: how many tokens of each text may be seen whole, for models that were trained so.
     `mask`: the token that is put where the next one is asked for, and the segment of such texts, for models that predict a token
-    where it stands and not before it.
+    where it stands and not before it. `bare`: see `segments_of`.
     """
 
     def __init__(
@@ -36,6 +36,7 @@ class Growing:
         positions: Sequence[int] | None = None,
         prefix: Sequence[int] | None = None,
         mask: tuple[int, int] | None = None,
+        bare: bool = False,
         cached: bool = True,
     ) -> None:
         self.model, self.head = model, head
@@ -43,7 +44,7 @@ class Growing:
         self._inputs = None if inputs is None else [list(row) for row in inputs]
         self._positions = list(positions) if positions else [0] * len(self.rows)
         self._prefix = None if prefix is None else list(prefix)
-        self._mask = mask
+        self._mask, self._bare = mask, bare
         self._cache = Cache() if cached and type(model).caches and mask is None else None
 
     def logits(self) -> Tensor:
@@ -87,6 +88,7 @@ class Growing:
         lasts = torch.tensor(asked.layout.offsets[1:]) - 1
         asked.order = torch.full_like(asked.tokens, -1).index_fill(0, lasts, 0)
         asked.queries = lasts
+        asked.segments = segments_of(model, asked.tokens, None, self._bare)
         states = model(batch_for(model, asked)).queries
         assert states is not None
         return logits_of(model, self.head, states).cpu()
@@ -123,13 +125,14 @@ def generate(
     prefix: Sequence[int] | None = None,
     limits: Sequence[int] | None = None,
     mask: tuple[int, int] | None = None,
+    bare: bool = False,
     cached: bool = True,
 ) -> list[list[int]]:
     """What is written after each of `starts` (none empty), up to the token `end`, which is left out, or as far as `decoding` and
     `limits`, tokens for each text, let it go. Many texts are written a few at a time.
 
-    With `inputs` the model reads those and writes behind `starts`. `positions`: where each start begins. `prefix`, `mask`: see
-    `Growing`. A model with a position table stops where the table ends. `cached=False` reads everything again for each token.
+    With `inputs` the model reads those and writes behind `starts`. `positions`: where each start begins. `prefix`, `mask`, `bare`:
+    see `Growing`. A model with a position table stops where the table ends. `cached=False` reads everything again for each token.
     """
     decoding = decoding or Decoding()
     most = model.positions
@@ -154,6 +157,7 @@ def generate(
                 places[few],
                 None if prefix is None else prefix[few],
                 mask,
+                bare,
                 cached,
             )
             written += write(growing, room[few], end, decoding, first)

@@ -12,7 +12,7 @@ from cloze.inference.decoding import Decoding
 from cloze.inference.replaced import replaced_tokens
 from cloze.inference.tasks import objective_class
 from cloze.inference.vectors import vectors
-from cloze.inference.writing import continue_text, fill_spans, rewrite
+from cloze.inference.writing import continue_text, fill_fragments, fill_spans, rewrite
 from cloze.models.base import EncoderDecoder, Steerable
 from cloze.tasks import TASKS, Task
 
@@ -47,16 +47,20 @@ def predict(loaded: Pretrained, texts: Sequence[str], task: Task | None, setting
     if chosen == "vectors":
         return cast("list[Any]", vectors(model, tokenizer, texts, **settings))
     assert head is not None
+    bare = (loaded.objective or {}).get("documents") == "continued"  # text that goes on has nothing around it
     if not writes:
-        return cast("list[Any]", fill_blanks(model, head, tokenizer, texts, **settings))  # type: ignore[arg-type]
+        return cast("list[Any]", fill_blanks(model, head, tokenizer, texts, bare=bare, **settings))  # type: ignore[arg-type]
     if chosen == "continue":
         whole = bool(getattr(learnt, "prefixes", False))
         steerable = isinstance(model, Steerable) and "mask" in tokenizer.vocabulary.special
         by_mask = steerable and getattr(learnt, "task", None) != "continue"
-        return cast("list[Any]", continue_text(model, head, tokenizer, texts, Decoding(**settings), whole, by_mask))
+        return cast(
+            "list[Any]", continue_text(model, head, tokenizer, texts, Decoding(**settings), whole, by_mask, bare)
+        )
     assert isinstance(model, EncoderDecoder)
     decoding = Decoding(**{"tokens": 60, **settings})
     if chosen == "fill":
-        return cast("list[Any]", fill_spans(model, head, tokenizer, texts, decoding))
+        fill = fill_spans if tokenizer.vocabulary.sentinels else fill_fragments
+        return cast("list[Any]", fill(model, head, tokenizer, texts, decoding))
     begins = getattr(learnt, "begins", None) or model.begins
     return cast("list[Any]", rewrite(model, head, tokenizer, texts, decoding, begins))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cloze.data.base import Vocabulary
 from cloze.errors import Refusal
-from cloze.models.base import Backbone, Batch, Sequences, TokenHead
+from cloze.models.base import Backbone, Batch, Sequences, TokenHead, TwoStreams
 
 BLANK = "[MASK]"  # accepted in every text, however the tokenizer writes its mask token
 
@@ -95,6 +95,16 @@ def enclose(
         return opening
     room = None if length is None else max(length - len(opening) - len(closing), 0)
     return [*opening, *ids[:room], *closing]
+
+
+def segments_of(model: Backbone, tokens: Tensor, cls: int | None, bare: bool = False) -> Tensor | None:
+    """(N,) segments of plain texts for a family that was trained with them: XLNet's [CLS] has a segment of its own, the third.
+
+    None for other families, and for texts that are `bare`: read in training as they stand, one after the other.
+    """
+    if bare or not isinstance(model, TwoStreams):
+        return None
+    return torch.zeros_like(tokens) if cls is None else torch.where(tokens == cls, 2, 0)
 
 
 def rows_of(tokens: Tensor, lengths: Sequence[int]) -> list[list[int]]:

@@ -37,6 +37,9 @@ def samples(
     if not isinstance(head, TokenHead):
         return Samples((), ())
     with judging(model, head):
+        for stream in batch.streams.values():  # of several objectives: the first that has something to show
+            if (table := samples(model, objective, tokenizer, stream, limit, k, context)).rows:
+                return table
         if batch.decoder is not None:
             spans = bool(_sentinels(tokenizer) & set(batch.inputs.tokens.tolist()))
             written = _span_samples if spans else _written_samples

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from cloze.data.base import Vocabulary
 from cloze.errors import Refusal
@@ -20,13 +21,14 @@ def continue_text(
     decoding: Decoding | None = None,
     whole: bool = False,
     by_mask: bool = False,
+    bare: bool = False,
     cached: bool = True,
 ) -> list[str]:
     """What the model writes after each text, up to the end of the text or as far as `decoding` says; the text itself left out.
 
     `whole`: the text is seen from both sides, as models are trained under objective=prefix_lm. `by_mask`: the model predicts a token
-    where a mask token stands for it, as under objective=unilm. It also ends where the model has no more positions. Raises Refusal
-    where a text leaves no position to write at.
+    where a mask token stands for it, as under objective=unilm. `bare`: it was trained on text without segments. It also ends where
+    the model has no more positions. Raises Refusal where a text leaves no position to write at.
     """
     vocabulary = tokenizer.vocabulary
     opening = _before_a_document(model, vocabulary, by_mask)
@@ -37,7 +39,8 @@ def continue_text(
     prefix = [len(row) for row in rows] if whole else None
     segment = 2 if getattr(model, "segments", 0) > 2 else 0  # UniLM's for texts read from left to right
     mask = (vocabulary["mask"], segment) if by_mask else None
-    written = generate(model, head, rows, _end(vocabulary), decoding, prefix=prefix, mask=mask, cached=cached)
+    ways: dict[str, Any] = {"prefix": prefix, "mask": mask, "bare": bare, "cached": cached}
+    written = generate(model, head, rows, _end(vocabulary), decoding, **ways)
     return [tokenizer.decode(row) for row in written]
 
 
@@ -107,6 +110,45 @@ def rewrite(
     starts = [[vocabulary[begins]] for _ in rows]
     written = generate(model, head, starts, _end(vocabulary), decoding or Decoding(tokens=60), rows, cached=cached)
     return [tokenizer.decode(row) for row in written]
+
+
+def fill_fragments(
+    model: EncoderDecoder,
+    head: TokenHead,
+    tokenizer: Speller,
+    texts: Sequence[str],
+    decoding: Decoding | None = None,
+    cached: bool = True,
+) -> list[str]:
+    """Each text with its `[MASK]`s, one for each token and all in a row, replaced by what the model writes for them: what
+    objective=masked_fragment teaches (https://arxiv.org/abs/1905.02450).
+
+    The decoder begins with a mask where the first of them stands. Raises Refusal where a text has none, or other words among them.
+    """
+    vocabulary = tokenizer.vocabulary
+    rows, first, sizes = [], [], []
+    for text in texts:
+        row = [*tokenizer.encode(text.replace(BLANK, tokenizer.roles["mask"]), special=True), vocabulary["eos"]]
+        at = [i for i, token in enumerate(row) if token == vocabulary["mask"]]
+        if not at:
+            raise Refusal(f"{text!r} has no blank: write [MASK] for each token that is to be filled in")
+        if at[-1] - at[0] + 1 != len(at):
+            raise Refusal(
+                f"{text!r} has blanks in several places; this model fills one fragment: write its [MASK]s in a row"
+            )
+        rows.append(row)
+        first.append(at[0])
+        sizes.append(len(at))
+    refuse_long(model, texts, rows)
+    starts = [[vocabulary["mask"]] for _ in rows]
+    decoding = decoding or Decoding(tokens=max(sizes, default=1))
+    written = generate(
+        model, head, starts, vocabulary["eos"], decoding, rows, positions=first, limits=sizes, cached=cached
+    )
+    return [
+        tokenizer.decode([*row[:begin], *said, *row[begin + size :]])
+        for row, begin, size, said in zip(rows, first, sizes, written, strict=True)
+    ]
 
 
 def put_back(row: Sequence[int], said: Sequence[int], sentinels: dict[int, int]) -> list[int]:
