@@ -66,7 +66,10 @@ def test_a_printed_command_works(command: str, page: str, workplace: Path, monke
         assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE), target
         return
     if words[:2] == ["python", "-m"]:
-        assert (ROOT / (words[2].replace(".", "/") + ".py")).exists() or (ROOT / words[2] / "__main__.py").exists()
+        path = words[2].replace(".", "/")
+        assert any(
+            (root / there).exists() for root in (ROOT, ROOT / "src") for there in (f"{path}.py", f"{path}/__main__.py")
+        )
         return
     monkeypatch.chdir(workplace)
     if words[0] == "cloze" and words[1] != "train":
