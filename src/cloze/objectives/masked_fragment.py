@@ -206,8 +206,7 @@ class MaskedFragment(EveryToken[EncoderDecoder, Text]):
 
     Examples = FragmentExamples
     term = "masked_fragment"
-    task = "fill"
-    task, begins = "rewrite", "mask"
+    task, begins = "fill", "mask"
 
     def __init__(self, model: Backbone, vocabulary: Vocabulary, block: int = 0, head_rows: int = 0) -> None:
         super().__init__(model, vocabulary, head_rows)
