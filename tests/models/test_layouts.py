@@ -13,6 +13,7 @@ from cloze.models.albert import Albert
 from cloze.models.bart import Bart
 from cloze.models.base import Backbone, Batch, EncoderDecoder, Sequences
 from cloze.models.bert import Bert
+from cloze.models.elmo import ELMo
 from cloze.models.gpt import GPT
 from cloze.models.gpt2 import GPT2
 from cloze.models.layout import Layout, Pattern, Way
@@ -34,6 +35,7 @@ FAMILIES: dict[str, Callable[[], Backbone]] = {
     "gpt2": lambda: GPT2(WORDS, LENGTH, False, layers=2, width=32, heads=2, inner=48),
     "xlm": lambda: XLM(WORDS, LENGTH, False, layers=2, width=32, heads=2, inner=48),
     "transformer_xl": lambda: TransformerXL(WORDS, LENGTH, False, layers=2, width=32, heads=2, head_width=8, inner=48),
+    "elmo": lambda: ELMo(WORDS, LENGTH, False, layers=2, width=32, cells=24),
     "xlnet": lambda: XLNet(WORDS, LENGTH, False, layers=2, width=32, heads=2, inner=48),
     "t5": lambda: T5(WORDS, LENGTH, False, layers=2, width=32, heads=2, head_width=8, inner=48),
     "switch": lambda: Switch(WORDS, LENGTH, False, layers=2, width=32, heads=2, head_width=8, inner=48, experts=3),
@@ -87,7 +89,7 @@ def test_hidden_states_and_gradients(name: str) -> None:
                 )
 
 
-@pytest.mark.parametrize("name", ["bert", "gpt2", "t5", "switch", "bart"])
+@pytest.mark.parametrize("name", ["bert", "gpt2", "elmo", "t5", "switch", "bart"])
 def test_a_sequence_sees_nothing_of_its_neighbours(name: str) -> None:
     """Alone or among others, a sequence's states are the same."""
     torch.manual_seed(0)
