@@ -24,7 +24,7 @@ from cloze.models.checks import above_zero, positive, rates
 from cloze.models.conversion import Portable, Rule, Weights
 from cloze.models.layers.attention import attend
 from cloze.models.layers.dropout import drop
-from cloze.models.layers.heads import TiedHead
+from cloze.models.layers.heads import TiedHead, UntiedHead
 from cloze.models.layout import Layout
 
 Kind = Literal["relu", "gated_gelu"]
@@ -159,18 +159,6 @@ class FeedForward(nn.Module):
         """Deviations go by how many numbers each output is a sum of."""
         nn.init.normal_(self.inner.weight, std=factor * self.inner.in_features**-0.5)
         nn.init.normal_(self.outer.weight, std=factor * self.outer.in_features**-0.5)
-
-
-class UntiedHead(TokenHead):
-    """An output layer of its own, without a bias: version 1.1's."""
-
-    def __init__(self, vocabulary: int, width: int, factor: float) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.empty(vocabulary, width))
-        nn.init.normal_(self.weight, std=factor * width**-0.5)
-
-    def table(self, embedding: Tensor) -> Tensor:
-        return self.weight
 
 
 class Layer(nn.Module):
@@ -406,7 +394,7 @@ class T5(TextToText):
     def token_head(self) -> TokenHead:
         if self.tied:
             return TiedHead(self.width**-0.5)
-        return UntiedHead(self.word.num_embeddings, self.width, self.factor)
+        return UntiedHead(self.word.num_embeddings, self.width, self.factor * self.width**-0.5, bias=False)
 
     # Hugging Face
 

@@ -59,13 +59,15 @@ class OffsetHead(TokenHead):
 
 
 class UntiedHead(TokenHead):
-    """An output layer of its own (ELMo): the word embedding that is lent to it is not looked at. Its rows begin with `deviation`."""
+    """An output layer of its own (ELMo, T5's version 1.1): the word embedding that is lent to it is not looked at. Its rows begin with
+    `deviation`."""
 
-    def __init__(self, vocabulary: int, width: int, deviation: float) -> None:
+    def __init__(self, vocabulary: int, width: int, deviation: float, bias: bool = True) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.empty(vocabulary, width))
-        self.bias = nn.Parameter(torch.zeros(vocabulary))
         nn.init.normal_(self.weight, std=deviation)
+        if bias:
+            self.bias = nn.Parameter(torch.zeros(vocabulary))
 
     def table(self, embedding: Tensor) -> Tensor:
         return self.weight
