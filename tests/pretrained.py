@@ -43,6 +43,16 @@ FAMILIES: dict[str, dict[str, Any]] = {
 PORTABLE = {
     name: shape for name, shape in FAMILIES.items() if issubclass(locate(f"cloze.models.{name}", "model"), Portable)
 }
+LEARNS: dict[str, str] = {  # what each family's run says that it was trained under
+    **dict.fromkeys(("bert.Bert", "roberta.Roberta", "albert.Albert", "electra.Electra", "xlm.XLM"), "mlm.MaskedLM"),
+    **dict.fromkeys(("gpt.GPT", "gpt2.GPT2", "transformer_xl.TransformerXL"), "clm.CausalLM"),
+    **dict.fromkeys(("t5.T5", "switch.Switch"), "span_corruption.SpanCorruption"),
+    "unilm.UniLM": "unilm.Mixed",
+    "bart.Bart": "denoise.Denoising",
+    "mass.Mass": "masked_fragment.MaskedFragment",
+    "xlnet.XLNet": "permutation_lm.PermutationLM",
+    "elmo.ELMo": "bilm.BidirectionalLM",
+}
 LENGTH = 32
 
 
@@ -112,7 +122,7 @@ def saved_run(folder: Path, family: str, pooler: bool = False) -> Backbone:
         state,
         {
             "model": {"_target_": f"cloze.models.{family}", **FAMILIES[family]},
-            "objective": {"_target_": "cloze.objectives.mlm.MaskedLM"},
+            "objective": {"_target_": f"cloze.objectives.{LEARNS[family]}"},
             "vocabulary": tokenizer.vocabulary.size,
             "length": LENGTH,
         },

@@ -21,7 +21,7 @@ from cloze.loading import _defaults, initialise
 from cloze.models import storage
 from cloze.models.base import EncoderDecoder
 from cloze.models.padding import from_padded, to_padded
-from tests.pretrained import FAMILIES, LENGTH, TEXTS, saved_run, tokenizer_of
+from tests.pretrained import FAMILIES, LEARNS, LENGTH, TEXTS, saved_run, tokenizer_of
 
 
 @pytest.fixture(scope="module")
@@ -303,15 +303,6 @@ def test_spans_are_filled_as_transformers_generates(runs: Path, tmp_path: Path) 
     assert loaded.predict("the old [MASK] lay in [MASK]") == loaded.predict("the old <extra_id_0> lay in <extra_id_1>")
 
 
-LEARNS: dict[str, str] = {  # an objective for each family whose samples are to be seen
-    **dict.fromkeys(("bert.Bert", "roberta.Roberta", "albert.Albert"), "mlm.MaskedLM"),
-    **dict.fromkeys(("gpt.GPT", "gpt2.GPT2"), "clm.CausalLM"),
-    "t5.T5": "span_corruption.SpanCorruption",
-    "bart.Bart": "denoise.Denoising",
-    "mass.Mass": "masked_fragment.MaskedFragment",
-}
-
-
 @pytest.mark.parametrize("family", LEARNS)
 def test_samples_while_training_change_nothing(family: str, runs: Path) -> None:
     import numpy as np
@@ -337,6 +328,125 @@ def test_samples_while_training_change_nothing(family: str, runs: Path) -> None:
     assert loaded.model.training and objective.training
     assert 1 <= len(table.rows) <= 3 and all(len(row) == len(table.columns) == 3 for row in table.rows)
     assert table == samples(loaded.model, objective, loaded.tokenizer, batch, limit=3)
+
+
+# what a model of each family does without being told, and what else it can be asked for
+CAN: dict[str, tuple[str, ...]] = {
+    **dict.fromkeys(("bert.Bert", "roberta.Roberta", "albert.Albert", "electra.Electra"), ("fill", "vectors")),
+    **dict.fromkeys(("unilm.UniLM", "xlm.XLM", "xlnet.XLNet"), ("fill", "continue", "vectors")),
+    **dict.fromkeys(("gpt.GPT", "gpt2.GPT2", "transformer_xl.TransformerXL"), ("continue", "vectors")),
+    **dict.fromkeys(("t5.T5", "switch.Switch", "mass.Mass"), ("fill", "rewrite", "vectors")),
+    "bart.Bart": ("rewrite", "vectors"),
+    "elmo.ELMo": ("vectors", "continue"),
+}
+
+
+SHORT = ["the old harbour", "she said nothing"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_family_does_what_it_is_for(family: str, runs: Path) -> None:
+    """Each task, the same again, and the same for a text alone as among others."""
+    loaded = cloze.load(runs / family)
+    assert loaded.tasks == CAN[family] and loaded.task == CAN[family][0]
+    asked = dict.fromkeys(loaded.tasks, SHORT) | {"fill": ["the old [MASK] lay in fog", "she said [MASK]"]}
+    vectors = loaded.predict(SHORT, task="vectors")
+    for text, each in zip(SHORT, vectors, strict=True):
+        (one,) = loaded.predict(text, task="vectors")
+        assert one.tokens == each.tokens and (one.values - each.values).abs().max() <= 1e-5
+    for task in CAN[family]:
+        if task == "vectors":
+            continue
+        said = loaded.predict(asked[task], task=task)
+        assert said == loaded.predict(asked[task], task=task)
+        if task == loaded.task:
+            assert said == loaded.predict(asked[task])
+        alone = [loaded.predict(text, task=task)[0] for text in asked[task]]
+        # probabilities may differ in their last places; what is written may not
+        assert [getattr(each, "text", each) for each in said] == [getattr(each, "text", each) for each in alone]
+
+
+@pytest.mark.parametrize("family", [name for name in FAMILIES if name != "elmo.ELMo"])
+def test_vectors_are_the_hidden_states(family: str, runs: Path) -> None:
+    """Of the same tokens: `encode` and `predict` put the same special tokens around a text."""
+    loaded = cloze.load(runs / family)
+    encoded = loaded.encode(SHORT)
+    states = loaded.hidden_states(**encoded)
+    for number, each in enumerate(loaded.predict(SHORT, task="vectors")):
+        row = encoded["input_ids"][number][encoded["attention_mask"][number].bool()].tolist()
+        assert list(each.tokens) == [loaded.tokenizer.token(i) for i in row]
+        assert (each.values - states[number, : len(row)]).abs().max() <= 1e-5
+
+
+def test_elmo_gives_vectors_of_words_that_it_has_never_seen(runs: Path) -> None:
+    loaded = cloze.load(runs / "elmo.ELMo")
+    (one,), (other,) = (loaded.predict(f"the {word} ships", task="vectors", layer=0) for word in ("blue", "green"))
+    assert one.tokens == ("the", "blue", "ships") and loaded.tokenizer.id("blue") is None
+    assert torch.allclose(one.values[0], other.values[0]) and not torch.allclose(one.values[1], other.values[1])
+    every = loaded.predict("the blue ships", task="vectors", layer="all")[0]
+    mixed = loaded.predict("the blue ships", task="vectors", layer="mix")[0]
+    assert every.values.shape == (3, 3, 32) and torch.allclose(every.values.mean(0), mixed.values, atol=1e-6)
+
+
+def test_electra_tells_what_was_replaced(runs: Path, tmp_path: Path) -> None:
+    from cloze.objectives.replaced_token import DiscriminatorHead
+
+    folder = copy_of(runs / "electra.Electra", tmp_path / "model")
+    weights, metadata = storage.read_tensors(folder / storage.WEIGHTS)
+    torch.manual_seed(0)
+    head = DiscriminatorHead(32, "gelu", 0.5).eval()
+    weights |= {f"objective.discriminator_head.{name}": p.detach().clone() for name, p in head.named_parameters()}
+    metadata |= {"weights_sha256": storage.weights_sha256(weights)}
+    storage.write_tensors(folder / storage.WEIGHTS, weights, metadata)
+    loaded = cloze.load(folder)
+    assert loaded.tasks == ("replaced", "fill", "vectors")
+    (said,) = loaded.predict(TEXTS[0], task="replaced")
+    encoded = loaded.encode(TEXTS[0])
+    with torch.no_grad():
+        expected = head(loaded.hidden_states(**encoded)[0]).sigmoid()[1:-1]  # without [CLS] and [SEP]
+    assert said.probabilities == pytest.approx(expected.tolist(), abs=1e-6)
+    assert list(said.tokens) == [loaded.tokenizer.token(int(i)) for i in encoded["input_ids"][0][1:-1]]
+
+
+def test_a_fragment_is_written_where_it_stands(runs: Path) -> None:
+    """By hand: the decoder reads a mask at the place of the fragment's first token, then what it wrote."""
+    from cloze.models.base import Batch
+    from cloze.models.padding import flat
+
+    loaded = cloze.load(runs / "mass.Mass")
+    vocabulary, text = loaded.tokenizer.vocabulary, "the old [MASK][MASK][MASK] in fog"
+    row = [*loaded.tokenizer.encode(text.replace("[MASK]", "<mask>"), special=True), vocabulary["eos"]]
+    first = row.index(vocabulary["mask"])
+    written: list[int] = []
+    assert loaded.head is not None
+    for _ in range(3):
+        decoder = flat([[vocabulary["mask"], *written]], "causal")
+        decoder.positions = decoder.positions + first
+        with torch.no_grad():
+            states = loaded.model(Batch(flat([row]), {}, {}, {}, decoder)).last
+            written.append(int(loaded.head(states[-1:], loaded.model.word_embedding).argmax()))
+        if written[-1] == vocabulary["eos"]:
+            written.pop()
+            break
+    assert loaded.predict(text) == [loaded.tokenizer.decode([*row[:first], *written, *row[first + 3 :]])]
+    with pytest.raises(Refusal, match="blanks in several places"):
+        loaded.predict("the [MASK] ships [MASK]")
+
+
+def test_what_was_trained_decides_where_the_role_leaves_it_open(runs: Path, tmp_path: Path) -> None:
+    """A UniLM that learnt causal language modelling goes on with texts, and its tokens see only what stands before them."""
+    folder = copy_of(runs / "unilm.UniLM", tmp_path / "model")
+    config = storage.read_json(folder / storage.CONFIG)
+    for target, task in (("clm.CausalLM", "continue"), ("mlm.MaskedLM", "fill"), ("prefix_lm.PrefixLM", "continue")):
+        storage.write_json(folder / storage.CONFIG, config | {"objective": {"_target_": f"cloze.objectives.{target}"}})
+        loaded = cloze.load(folder)
+        assert loaded.task == task and loaded.one_sided == (task == "continue")
+        short, long = (loaded.hidden_states(torch.tensor([row])) for row in ([7, 8], [7, 8, 9]))
+        assert torch.allclose(short[0], long[0, :2], atol=1e-5) == (task == "continue")
+    parts = {"of": ["clm", "mlm"], "settings": {"clm": {"_target_": "cloze.objectives.clm.CausalLM"}}}
+    together = {"_target_": "cloze.objectives.together.Together", **parts}
+    storage.write_json(folder / storage.CONFIG, config | {"objective": together})
+    assert cloze.load(folder).task == "continue"
 
 
 # ------------------------------------------------------------------------------------------------------- wrong tensors

@@ -28,7 +28,6 @@ from cloze.models.base import (
     Bidirectional,
     Causal,
     Memory,
-    Steerable,
     TokenHead,
     TwoDirections,
     TwoStreams,
@@ -157,8 +156,7 @@ def evaluate(
         raise Refusal(f"stride={stride} must lie in 1 … {window}, the window's length.")
     learnt = loaded.objective or {}
     documents = learnt.get("documents", "packed")
-    left_to_right = isinstance(model, Causal) and (not isinstance(model, Steerable) or loaded.task == "continue")
-    if not left_to_right and not isinstance(model, TwoDirections | TwoStreams):
+    if not loaded.one_sided and not isinstance(model, TwoDirections | TwoStreams):
         if stride is not None:
             raise Refusal(
                 f"stride={stride} has no effect on a {name}: each of its windows is read once for each token."

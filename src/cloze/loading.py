@@ -26,6 +26,7 @@ from cloze.errors import Refusal, did_you_mean
 from cloze.models import checkpoints, storage
 from cloze.models.base import Backbone, Batch, Bidirectional, Causal, Discriminator, EncoderDecoder, TokenHead
 from cloze.models.conversion import Portable
+from cloze.models.layout import Pattern
 from cloze.models.padding import from_padded, real_places, to_padded
 from cloze.schema import Node, faults, locate
 
@@ -89,12 +90,11 @@ class Pretrained:
         Raises ValueError where the tensors do not fit each other or the model.
         """
         for name, ids in (("input_ids", input_ids), ("decoder_input_ids", decoder_input_ids)):
-            size = self.model.word_embedding.shape[0]
+            size = self.tokenizer.vocabulary.size
             if ids is not None and ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < size:
                 raise ValueError(f"{name} must lie in 0 … {size - 1}, the model's vocabulary")
-        one_sided = isinstance(self.model, Causal) and not isinstance(self.model, Bidirectional)
-        pattern = "causal" if one_sided else "bidirectional"
-        inputs = from_padded(input_ids, attention_mask, token_type_ids, pattern)  # type: ignore[arg-type]
+        pattern: Pattern = "causal" if self.one_sided else "bidirectional"
+        inputs = from_padded(input_ids, attention_mask, token_type_ids, pattern)
         real, decoder = real_places(input_ids, attention_mask), None
         most, longest = self.model.positions, max(inputs.layout.lengths, default=0)
         if most is not None and longest > most:
@@ -157,6 +157,11 @@ class Pretrained:
         return segments
 
     @property
+    def one_sided(self) -> bool:
+        """Whether a token sees only what stands before it: by the family's role or, where that is open, by what it was trained for."""
+        return isinstance(self.model, Causal) and (not isinstance(self.model, Bidirectional) or self.task == "continue")
+
+    @property
     def tasks(self) -> tuple[inference.Task, ...]:
         """What `predict` can be asked for."""
         heads = self.head is not None, self.discriminator is not None
@@ -217,6 +222,21 @@ def initialise(source: str | Path, trusted: Sequence[str] = ()) -> Initial:
     initial = _from_run(folder, trusted) if "cloze" in config else _from_transformers(folder, config)
     _refuse_unfit(folder, initial, trusted)
     return initial
+
+
+def taken_as(initial: Initial, wanted: type[Backbone], trusted: Sequence[str] = ()) -> Initial | None:
+    """The same weights as a model of another family that is one to transformers (a BERT as a UniLM); None where it is not."""
+    node = dict(initial.settings["model"])
+    own = _family(node.pop("_target_"), trusted)
+    if wanted is own:
+        return initial
+    if not (issubclass(own, Portable) and issubclass(wanted, Portable)) or own.model_type != wanted.model_type:
+        return None
+    complete = {**_defaults(own), **node}
+    config, theirs = own.to_transformers(complete, initial.weights, initial.tokenizer.vocabulary)
+    settings, weights = wanted.from_transformers(config, theirs)
+    target = f"{wanted.__module__}.{wanted.__qualname__}"
+    return dataclasses.replace(initial, settings={"model": {"_target_": target, **settings}}, weights=weights)
 
 
 def export(run: str | Path, directory: str | Path) -> None:

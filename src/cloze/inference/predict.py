@@ -45,7 +45,7 @@ def predict(loaded: Pretrained, texts: Sequence[str], task: Task | None, setting
         assert loaded.discriminator is not None
         return cast("list[Any]", replaced_tokens(model, loaded.discriminator, tokenizer, texts))
     if chosen == "vectors":
-        return cast("list[Any]", vectors(model, tokenizer, texts, **settings))
+        return cast("list[Any]", vectors(model, tokenizer, texts, loaded.one_sided, **settings))
     assert head is not None
     bare = (loaded.objective or {}).get("documents") == "continued"  # text that goes on has nothing around it
     if not writes:

@@ -13,7 +13,7 @@ from cloze.inference.decoding import Decoding
 from cloze.inference.generate import generate
 from cloze.inference.reading import Speller, judging, logits_at, logits_of, rows_of
 from cloze.inference.writing import stretches
-from cloze.models.base import Backbone, Batch, Causal, Prefixed, TokenHead, TwoStreams
+from cloze.models.base import Backbone, Batch, Causal, Prefixed, TokenHead, TwoDirections, TwoStreams
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,8 @@ def samples(
             return written(model, head, tokenizer, batch, limit, context)
         if _blanks(batch, tokenizer) or (isinstance(model, TwoStreams) and batch.inputs.queries is not None):
             return _filled_samples(model, head, tokenizer, batch, limit, k, context)
-        if isinstance(model, Causal | Prefixed) and batch.inputs.layout.pattern != "bidirectional":
+        one_sided = isinstance(model, Causal | Prefixed) and batch.inputs.layout.pattern != "bidirectional"
+        if one_sided or isinstance(model, TwoDirections):
             return _continued_samples(model, head, tokenizer, batch, limit, context)
         return Samples((), ())
 

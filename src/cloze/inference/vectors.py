@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from cloze.errors import Refusal
-from cloze.inference.reading import batch_for, enclose, judging, refuse_long
-from cloze.models.base import Backbone, Causal
+from cloze.inference.reading import batch_for, enclose, judging, refuse_long, segments_of
+from cloze.models.base import Backbone
 from cloze.models.padding import flat
 
 if TYPE_CHECKING:
@@ -30,13 +30,15 @@ class Vectors:
     values: Tensor
 
 
-def vectors(model: Backbone, tokenizer: Tokenizer, texts: Sequence[str], layer: Layer = "last") -> list[Vectors]:
+def vectors(
+    model: Backbone, tokenizer: Tokenizer, texts: Sequence[str], one_sided: bool = False, layer: Layer = "last"
+) -> list[Vectors]:
     """The hidden states of each text's tokens, special ones included, on the CPU. An encoder-decoder gives its encoder's; a model
     that reads characters (ELMo) gives those of the text's words, whether its vocabulary has them or not.
 
-    `layer`: a number (0 is the embedding's output), "last", "all", or "mix", the mean of all, which is where ELMo's weighted sum
-    begins before a task has learnt the weights (https://arxiv.org/abs/1802.05365, equation 1). Raises Refusal for a layer that is
-    not there.
+    `one_sided`: tokens see only what stands before them. `layer`: a number (0 is the embedding's output), "last", "all", or "mix",
+    the mean of all, which is where ELMo's weighted sum begins before a task has learnt the weights
+    (https://arxiv.org/abs/1802.05365, equation 1). Raises Refusal for a layer that is not there.
     """
     found: list[Vectors] = []
     for first in range(0, len(texts), AT_ONCE):
@@ -50,18 +52,21 @@ def vectors(model: Backbone, tokenizer: Tokenizer, texts: Sequence[str], layer: 
                 for own, layers in zip(words, states, strict=True)
             ]
         else:
-            found += _of_tokens(model, tokenizer, few, layer)
+            found += _of_tokens(model, tokenizer, few, one_sided, layer)
     return found
 
 
-def _of_tokens(model: Backbone, tokenizer: Tokenizer, texts: Sequence[str], layer: Layer) -> list[Vectors]:
+def _of_tokens(
+    model: Backbone, tokenizer: Tokenizer, texts: Sequence[str], one_sided: bool, layer: Layer
+) -> list[Vectors]:
     rows = [enclose(model, tokenizer.encode(text, special=True), tokenizer.vocabulary) for text in texts]
     if any(not row for row in rows):
         raise Refusal("a text is empty: there is no token to give a vector for")
     refuse_long(model, texts, rows)
-    one_way = isinstance(model, Causal) and not model.opening
+    inputs = flat(rows, "causal" if one_sided else "bidirectional")
+    inputs.segments = segments_of(model, inputs.tokens, tokenizer.vocabulary.special.get("cls"))
     with judging(model):
-        states = model(batch_for(model, flat(rows, "causal" if one_way else "bidirectional")), every_layer=True)
+        states = model(batch_for(model, inputs), every_layer=True)
     picked = _picked(states.layers, layer).cpu()
     parts = torch.split(picked, [len(row) for row in rows], dim=-2)
     return [
