@@ -140,13 +140,15 @@ def initialised(composed: Composed) -> tuple[Initial | None, Composed]:
         raise Refusal(f"init={source!r} must be a run's folder, a Hugging Face directory or a name")
     said = {override.key_or_group: override for override in parse(composed.words)}
     for key in said:
-        if key in ("size", "tokenizer", "model") or key.startswith(("size.", "tokenizer.")):
+        if key in ("size", "tokenizer") or key.startswith(("size.", "tokenizer.")):
             raise Refusal(f"{key}=… has no effect with init={source}: architecture and tokenizer come from there")
     from cloze.environment import prepare
     from cloze.loading import initialise
 
     prepare()
     initial = initialise(source, list(composed.config.trusted))
+    if "model" in said:
+        initial = _as_chosen(initial, str(said["model"].value()), source, list(composed.config.trusted))
     model = dict(initial.settings["model"])
     model |= {key.partition(".")[2]: said[key].value() for key in said if key.startswith("model.")}
     family = str(model["_target_"]).rpartition(".")[2].lower()
@@ -154,6 +156,22 @@ def initialised(composed: Composed) -> tuple[Initial | None, Composed]:
     with open_dict(config):
         config.model = OmegaConf.create(model)
     return initial, replace(composed, config=config, choices=composed.choices | {"model": family})
+
+
+def _as_chosen(initial: Initial, choice: str, source: str, trusted: list[str]) -> Initial:
+    """What `init=` gave as the family that `model=` names, where both are one to transformers."""
+    from cloze.check import built_by
+    from cloze.loading import taken_as
+
+    families = built_by("model")
+    taken = taken_as(initial, families[choice], trusted)
+    if taken is None:
+        could = [name for name, family in families.items() if taken_as(initial, family, trusted) is not None]
+        held = str(initial.settings["model"]["_target_"]).rpartition(".")[2]
+        raise Refusal(
+            f"model={choice} does not fit init={source}, which holds a {held}: leave it out, or model={'|'.join(could)}"
+        )
+    return taken
 
 
 def _matrix(composed: Composed) -> int:

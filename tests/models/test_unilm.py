@@ -11,12 +11,17 @@ import torch
 from torch import Tensor
 
 import cloze
+from cloze.check import check
+from cloze.compose import compose
 from cloze.data.base import Vocabulary
+from cloze.errors import Refusal
 from cloze.loading import export, families
 from cloze.models.base import Batch, Sequences
 from cloze.models.bert import Bert
 from cloze.models.layout import Layout, Way
 from cloze.models.unilm import UniLM
+from cloze.objectives.unilm import Mixed
+from cloze.run import initialised
 from tests.models.parity import scramble
 from tests.pretrained import FAMILIES, saved_run
 
@@ -137,6 +142,24 @@ def test_a_directory_of_type_bert_stays_berts(tmp_path: Path) -> None:
     real = encoded["attention_mask"].bool()
     assert (loaded.hidden_states(**encoded) - expected)[real].abs().max() <= 1e-5
     assert isinstance(cloze.load(tmp_path / "exported").model, Bert)
+
+
+def test_a_run_can_begin_from_a_bert(tmp_path: Path) -> None:
+    """`init=` with `model=unilm`: from a run of ours and from a directory of transformers; a GPT-2 is none."""
+    bert = saved_run(tmp_path / "run", "bert.Bert")
+    export(tmp_path / "run", tmp_path / "exported")
+    for source in ("run", "exported"):
+        initial, composed = initialised(compose(["model=unilm", "length=32", f"init={tmp_path / source}"]))
+        assert initial is not None and check(composed).objective is Mixed  # what model=unilm learns by itself
+        node = initial.settings["model"]
+        assert node["_target_"] == "cloze.models.unilm.UniLM" and node["segments"] == 6
+        assert torch.equal(initial.weights["model.embeddings.word.weight"], bert.word_embedding)
+        assert initial.weights["model.embeddings.segment.weight"].shape[0] == 6
+        assert "objective.head.bias" in initial.weights
+    with pytest.raises(
+        Refusal, match=r"model=gpt2 does not fit init=.*, which holds a Bert: leave it out, or model=bert.*unilm"
+    ):
+        initialised(compose(["model=gpt2", f"init={tmp_path / 'run'}"]))
 
 
 def test_published_sizes_are_berts() -> None:
