@@ -75,13 +75,7 @@ class ParallelFiles(Corpus):
             if (one is None) != (other is None):
                 missing = f"{name}path" if one is None else f"{name}translation_path"
                 raise Refusal(f"data.{missing} is missing: texts and their translations come in pairs of files.")
-        if validation_path is not None and validation_share is not None:
-            raise Refusal("data.validation_share has no effect beside data.validation_path: give one of them")
-        if test_path is not None and test_share:
-            raise Refusal("data.test_share has no effect beside data.test_path: give one of them")
-        if validation_share is None:
-            validation_share = 0.0 if validation_path is not None else 0.05
-        splits.checked_shares(validation_share, test_share)
+        validation_share = splits.beside_paths(validation_path, test_path, validation_share, test_share)
         if languages is not None and (len(languages) != 2 or len(set(languages)) != 2):
             raise Refusal(f"data.languages=[{','.join(languages)}] must be two different names, e.g. [en,de].")
         if language_sampling is not None and not 0.0 <= language_sampling <= 1.0:

@@ -28,6 +28,21 @@ def checked_shares(validation_share: float, test_share: float) -> None:
         )
 
 
+def beside_paths(
+    validation_path: str | None, test_path: str | None, validation_share: float | None, test_share: float
+) -> float:
+    """The share to hold out for validation (None: 0.05 where there are no files for it). Raises Refusal where a share stands beside a
+    path or cannot be."""
+    if validation_path is not None and validation_share is not None:
+        raise Refusal("data.validation_share has no effect beside data.validation_path: give one of them")
+    if test_path is not None and test_share:
+        raise Refusal("data.test_share has no effect beside data.test_path: give one of them")
+    if validation_share is None:
+        validation_share = 0.0 if validation_path is not None else 0.05
+    checked_shares(validation_share, test_share)
+    return validation_share
+
+
 def digest(paragraphs: Iterable[str], seed: int) -> int:
     """A document's number in [0, 2^64)."""
     state = hashlib.blake2b(str(seed).encode(), digest_size=8)

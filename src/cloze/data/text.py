@@ -84,13 +84,7 @@ class TextFiles(Corpus):
         test_share: float = 0.0,
         split_seed: int = 0,
     ) -> None:
-        if validation_path is not None and validation_share is not None:
-            raise Refusal("data.validation_share has no effect beside data.validation_path: give one of them")
-        if test_path is not None and test_share:
-            raise Refusal("data.test_share has no effect beside data.test_path: give one of them")
-        if validation_share is None:
-            validation_share = 0.0 if validation_path is not None else 0.05
-        splits.checked_shares(validation_share, test_share)
+        validation_share = splits.beside_paths(validation_path, test_path, validation_share, test_share)
         try:
             codecs.lookup(encoding).name.encode()
             "".encode(encoding)
