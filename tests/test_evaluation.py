@@ -318,6 +318,9 @@ def test_the_command_measures_what_validation_measured(run: Path, capsys: pytest
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     validated = [each["val/perplexity"] for each in metrics if "val/perplexity" in each][-1]
     assert figures["perplexity"] == pytest.approx(validated, rel=1e-4)
+    last = [each for each in metrics if "val/perplexity" in each][-1]
+    assert figures["bits_per_byte"] == pytest.approx(last["val/bits_per_byte"], rel=1e-4)
+    assert figures["perplexity_per_word"] == pytest.approx(last["val/perplexity_per_word"], rel=1e-3)
     assert figures["split"] == "validation" and figures["window"] == figures["stride"] == 32
     assert command(run, "--stride", 8) == 0
     said = capsys.readouterr().out

@@ -53,6 +53,16 @@ class Prepared:
         asked = _counts(self.validation_text.tokens, size)
         return float(-(asked * np.log(seen / seen.sum())).sum() / asked.sum())
 
+    def targets_per(self) -> dict[str, float]:
+        """How many targets the validation text has for each "byte" and each "word" of it, where each of its tokens, and the end of
+        each document, is one once."""
+        text = self.validation_text
+        if not self.objective.scores_text:
+            return {}
+        targets = len(text.tokens) + len(text)
+        sizes = {"byte": text.bytes, "word": text.words}
+        return {unit: targets / size for unit, size in sizes.items() if size}
+
     def entropy_floor(self) -> float | None:
         """Nats per validation token for a reader, left to right, who knows how the text was made; None where nobody does."""
         nats = self.corpus.entropy("validation")

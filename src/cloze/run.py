@@ -10,7 +10,7 @@ from omegaconf import OmegaConf, open_dict
 
 from cloze import __version__
 from cloze.check import Checked, check
-from cloze.compose import Composed, compose, parse
+from cloze.compose import Composed, choices, compose, parse, target
 from cloze.errors import Refusal
 from cloze.folder import RunFolder, is_follower
 
@@ -64,7 +64,9 @@ def _parts(prepared: Prepared) -> Parts:
         tokenizer=prepared.tokenizer,
         save_tokenizer=prepared.tokenizer.save,
         description=description(prepared),
-        facts=CorpusFacts(prepared.corpus.announcement, prepared.unigram_entropy(), prepared.entropy_floor()),
+        facts=CorpusFacts(
+            prepared.corpus.announcement, prepared.unigram_entropy(), prepared.entropy_floor(), prepared.targets_per()
+        ),
         optimizer=nodes["optimizer"].build(),
         schedule=nodes["schedule"].build(),
         budget=nodes["budget"].build(),
@@ -147,31 +149,35 @@ def initialised(composed: Composed) -> tuple[Initial | None, Composed]:
 
     prepare()
     initial = initialise(source, list(composed.config.trusted))
-    if "model" in said:
-        initial = _as_chosen(initial, str(said["model"].value()), source, list(composed.config.trusted))
+    if "model" in said or "experiment" in said:
+        initial = _as_chosen(initial, str(composed.choices["model"]), source, composed, "model" in said)
     model = dict(initial.settings["model"])
     model |= {key.partition(".")[2]: said[key].value() for key in said if key.startswith("model.")}
-    family = str(model["_target_"]).rpartition(".")[2].lower()
+    built = str(model["_target_"])
+    # what the run is called: by the choice that builds such a model, or, a class of the user's own, by its name
+    family = next(
+        (name for name in choices("model") if target("model", name) == built), built.rpartition(".")[2].lower()
+    )
     config = composed.config.copy()
     with open_dict(config):
         config.model = OmegaConf.create(model)
     return initial, replace(composed, config=config, choices=composed.choices | {"model": family})
 
 
-def _as_chosen(initial: Initial, choice: str, source: str, trusted: list[str]) -> Initial:
-    """What `init=` gave as the family that `model=` names, where both are one to transformers."""
+def _as_chosen(initial: Initial, choice: str, source: str, composed: Composed, said: bool) -> Initial:
+    """What `init=` gave as the family that was chosen, where both are one to transformers; one that was `said` must be."""
     from cloze.check import built_by
     from cloze.loading import taken_as
 
-    families = built_by("model")
+    families, trusted = built_by("model"), list(composed.config.trusted)
     taken = taken_as(initial, families[choice], trusted)
-    if taken is None:
+    if taken is None and said:
         could = [name for name, family in families.items() if taken_as(initial, family, trusted) is not None]
         held = str(initial.settings["model"]["_target_"]).rpartition(".")[2]
         raise Refusal(
             f"model={choice} does not fit init={source}, which holds a {held}: leave it out, or model={'|'.join(could)}"
         )
-    return taken
+    return taken or initial
 
 
 def _matrix(composed: Composed) -> int:

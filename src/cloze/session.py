@@ -45,6 +45,9 @@ class CorpusFacts:
     announcement: str
     unigram_entropy: float | None = None
     entropy_floor: float | None = None
+    targets_per: dict[str, float] = field(
+        default_factory=dict
+    )  # "byte", "word": where the objective's targets are the whole text
 
 
 @dataclass(frozen=True)
@@ -152,7 +155,7 @@ class _Session:
             parts.model, parts.objective, optimizer=parts.optimizer, schedule=parts.schedule, plan=plan, seed=parts.seed,
             fused=resolved.precision != "16-mixed",
         )  # fmt: skip
-        module.tokenizer = parts.tokenizer
+        module.tokenizer, module.targets_per = parts.tokenizer, parts.facts.targets_per
         loggers = [] if folder.follower else [LocalLogger(folder), *parts.tracking.loggers(self._tracked(module))]
         settings = lightning_settings(parts.hardware, resolved)
         with Signals() as signals:
@@ -214,7 +217,7 @@ class _Session:
 
     def _refuse_a_best_that_is_not_measured(self) -> None:
         """Under a name that no validation reports, nothing would ever be the best and nothing be said of it."""
-        from cloze.training.module import language_term
+        from cloze.training.module import language_term, of_text
 
         parts, best = self.parts, self.parts.checkpoint.best
         if best is None or not len(parts.validation):
@@ -223,7 +226,7 @@ class _Session:
         terms = judge.counts(parts.validation, index, judge.keys(parts.seed, 0, index))
         names = {"loss", *(f"loss_{term}" for term in terms), *parts.objective.metrics()}
         if language_term(parts.objective, terms) is not None:
-            names.add("perplexity")
+            names |= {"perplexity", *of_text(0.0, parts.facts.targets_per)}
         measured = {f"val/{name}" for name in names}
         if best not in measured:
             raise Refusal(

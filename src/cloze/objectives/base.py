@@ -186,6 +186,9 @@ class Objective(nn.Module, ABC, Generic[M, R]):
     task: ClassVar[str | None] = (
         None  # what a model that learnt this is for (`cloze.inference.TASKS`); None: what its role suggests
     )
+    scores_text: ClassVar[bool] = (
+        False  # each token of the text and each document's end is a target of the perplexity's term once
+    )
     prefixes: ClassVar[bool] = False  # whether a text that is gone on with is seen whole
     begins: ClassVar[str | None] = (
         None  # role of the token that a decoder begins with, where that is not the family's own

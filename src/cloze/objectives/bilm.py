@@ -134,7 +134,7 @@ class BidirectionalLM(Objective[TwoDirections, Text]):
     """
 
     Examples = BidirectionalExamples
-    perplexity_of = "forward"
+    perplexity_of, scores_text = "forward", True
 
     def __init__(
         self, model: TwoDirections, vocabulary: Vocabulary, negatives: int | None = None, head_rows: int = 0

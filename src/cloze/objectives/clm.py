@@ -100,4 +100,4 @@ class CausalLM(EveryToken[Causal, Text]):
 
     Examples = CausalExamples
     term = "clm"
-    task = "continue"
+    task, scores_text = "continue", True

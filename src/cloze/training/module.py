@@ -103,6 +103,9 @@ class PretrainingModule(LightningModule):
         self._overflows = 0
         self._validation = Tally()
         self._metrics: dict[str, Any] = {}
+        self.targets_per: dict[
+            str, float
+        ] = {}  # targets of the validation text per "byte" and "word", where all of it is predicted
         self.tokenizer: Any = None  # what `predict_step` reads and writes texts with
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -237,7 +240,9 @@ class PretrainingModule(LightningModule):
         values = {f"val/{name}": value for name, value in means.items()}
         term = language_term(self.objective, tally.totals)
         if term is not None:
-            values["val/perplexity"] = math.exp(min(means[f"loss_{term}"], 700.0))
+            values["val/perplexity"] = _exp(means[f"loss_{term}"])
+            of_the_text = of_text(means[f"loss_{term}"], self.targets_per)
+            values |= {f"val/{name}": value for name, value in of_the_text.items()}
         for name, metric in self._metrics.items():
             values[f"val/{name}"] = float(metric.compute())  # torchmetrics adds up over ranks itself
         self.validated = values
@@ -258,7 +263,7 @@ class EncoderModule(PretrainingModule):
         """The texts' [MASK]s filled, with the best guesses for each (cloze.inference.fill_blanks)."""
         from cloze.inference import fill_blanks
 
-        return fill_blanks(self.model, self.objective, self.tokenizer, batch)  # type: ignore[arg-type]
+        return fill_blanks(self.model, self.objective.head, self.tokenizer, batch)  # type: ignore[arg-type]
 
 
 class DecoderModule(PretrainingModule):
@@ -268,7 +273,7 @@ class DecoderModule(PretrainingModule):
         """What the model writes after each text (cloze.inference.continue_text)."""
         from cloze.inference import continue_text
 
-        return continue_text(self.model, self.objective, self.tokenizer, batch)  # type: ignore[arg-type]
+        return continue_text(self.model, self.objective.head, self.tokenizer, batch)  # type: ignore[arg-type]
 
 
 class EncoderDecoderModule(PretrainingModule):
@@ -278,7 +283,7 @@ class EncoderDecoderModule(PretrainingModule):
         """The texts with their sentinels replaced (cloze.inference.fill_spans)."""
         from cloze.inference import fill_spans
 
-        return fill_spans(self.model, self.objective, self.tokenizer, batch)  # type: ignore[arg-type]
+        return fill_spans(self.model, self.objective.head, self.tokenizer, batch)  # type: ignore[arg-type]
 
 
 def module_for(model: Backbone, objective: Objective[Any, Any], **settings: Any) -> PretrainingModule:
@@ -294,6 +299,20 @@ def language_term(objective: Objective[Any, Any], terms: dict[str, Any]) -> str 
     """The term whose exponential is the perplexity: the first one, unless the objective says another or None."""
     said: str | None = getattr(objective, "perplexity_of", "")
     return next(iter(terms), None) if said == "" else said
+
+
+def of_text(nats: float, targets_per: dict[str, float]) -> dict[str, float]:
+    """What `nats` a target are for the text itself, so that tokenizers can be compared."""
+    found = {}
+    if "byte" in targets_per:
+        found["bits_per_byte"] = nats / math.log(2) * targets_per["byte"]
+    if "word" in targets_per:
+        found["perplexity_per_word"] = _exp(nats * targets_per["word"])
+    return found
+
+
+def _exp(nats: float) -> float:
+    return math.exp(min(nats, 700.0))
 
 
 def _exact(total: Tensor) -> float | Tensor:
