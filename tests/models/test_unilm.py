@@ -148,8 +148,8 @@ def test_a_run_can_begin_from_a_bert(tmp_path: Path) -> None:
     """`init=` with `model=unilm`: from a run of ours and from a directory of transformers; a GPT-2 is none."""
     bert = saved_run(tmp_path / "run", "bert.Bert")
     export(tmp_path / "run", tmp_path / "exported")
-    for source in ("run", "exported"):
-        initial, composed = initialised(compose(["model=unilm", "length=32", f"init={tmp_path / source}"]))
+    for source, word in (("run", "model=unilm"), ("exported", "model=unilm"), ("run", "experiment=unilm_large")):
+        initial, composed = initialised(compose([word, "length=32", f"init={tmp_path / source}"]))
         assert initial is not None and check(composed).objective is Mixed  # what model=unilm learns by itself
         node = initial.settings["model"]
         assert node["_target_"] == "cloze.models.unilm.UniLM" and node["segments"] == 6
