@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -61,3 +62,17 @@ def laid_out(batch: Batch, way: Way, stride: int | None) -> tuple[Batch, Tensor]
     tokens = torch.full((len(layout.lengths) * stride,), 3)
     tokens[real] = inputs.tokens
     return Batch(Sequences(tokens, layout, places.flatten()), {}, {}, {}), real
+
+
+def reached(embedding: torch.nn.Module, scalar: Callable[[], Tensor]) -> list[list[int]]:
+    """For each time that `scalar` looks into `embedding`: the rows of what it gave that the gradient of the scalar reaches."""
+    given: list[Tensor] = []
+
+    def keep(module: torch.nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        output.retain_grad()
+        given.append(output)
+
+    hook = embedding.register_forward_hook(keep)
+    scalar().backward()
+    hook.remove()
+    return [(x.grad.abs().sum(1) > 0).nonzero().squeeze(1).tolist() for x in given if x.grad is not None]

@@ -18,6 +18,7 @@ from cloze.models.mass import Mass
 from cloze.models.t5 import T5
 from cloze.objectives.base import Tally
 from cloze.objectives.masked_fragment import FragmentExamples, MaskedFragment
+from tests.models.parity import reached
 from tests.objectives.corpora import numbered_corpus, random_corpus
 from tests.objectives.corpora import sequences as pieces
 
@@ -213,19 +214,14 @@ def test_nothing_leaks(setting: dict[str, Any]) -> None:
     output = objective(model, batch)
     targets = batch.targets["tokens"]
     assert output.terms["masked_fragment"].count == len(targets) == sample.counts["masked_fragment"]
-    embedded: list[torch.Tensor] = []
 
-    def keep(module: Any, inputs: Any, output: torch.Tensor) -> None:
-        output.retain_grad()
-        embedded.append(output)
+    def loss(at: int) -> torch.Tensor:
+        logits = objective.head(model(batch).last[at : at + 1], model.word_embedding)
+        return torch.nn.functional.cross_entropy(logits, targets[at : at + 1])
 
-    model.word.register_forward_hook(keep)
     offsets, own = batch.decoder.layout.offsets, batch.inputs.layout.offsets
     for at in (0, offsets[1] - 1, offsets[1], len(targets) - 1):
-        embedded.clear()
-        logits = objective.head(model(batch).last[at : at + 1], model.word_embedding)
-        torch.nn.functional.cross_entropy(logits, targets[at : at + 1]).backward()
-        read, written = ((x.grad.abs().sum(1) > 0).nonzero().squeeze(1).tolist() for x in embedded)  # type: ignore[union-attr]
+        read, written = reached(model.word, lambda at=at: loss(at))
         text = int(at >= offsets[1])
         assert written == list(range(offsets[text], at + 1))
         assert read == list(range(own[text], own[text + 1]))
