@@ -3,7 +3,7 @@ Multitask Learners",
 https://cdn.openai.com/better-language-models/language_models_are_unsupervised_multitask_learners.pdf).
 
 GPT-3 (https://arxiv.org/abs/2005.14165) and Megatron-LM's 8.3 B (https://arxiv.org/abs/1909.08053) have the same
-layout, larger.
+layout, larger. (In GPT-3 every second layer attends within a band; here all layers are dense.)
 """
 
 from __future__ import annotations
