@@ -13,6 +13,7 @@ from cloze.models.albert import Albert
 from cloze.models.bart import Bart
 from cloze.models.base import Backbone, Batch, EncoderDecoder, Sequences
 from cloze.models.bert import Bert
+from cloze.models.electra import Electra
 from cloze.models.elmo import ELMo
 from cloze.models.gpt import GPT
 from cloze.models.gpt2 import GPT2
@@ -23,6 +24,7 @@ from cloze.models.static_shapes import pad
 from cloze.models.switch import Switch
 from cloze.models.t5 import T5
 from cloze.models.transformer_xl import TransformerXL
+from cloze.models.unilm import UniLM
 from cloze.models.xlm import XLM
 from cloze.models.xlnet import XLNet
 
@@ -31,6 +33,8 @@ FAMILIES: dict[str, Callable[[], Backbone]] = {
     "bert": lambda: Bert(WORDS, LENGTH, False, layers=2, width=32, heads=2, inner=48),
     "roberta": lambda: Roberta(WORDS, LENGTH, False, layers=2, width=32, heads=2, inner=48),
     "albert": lambda: Albert(WORDS, LENGTH, False, layers=2, width=32, heads=2, inner=48, embedding_width=16),
+    "unilm": lambda: UniLM(WORDS, LENGTH, False, layers=2, width=32, heads=2, inner=48),
+    "electra": lambda: Electra(WORDS, LENGTH, False, layers=2, width=32, heads=2, inner=48, embedding_width=16),
     "gpt": lambda: GPT(WORDS, LENGTH, False, layers=2, width=32, heads=2, inner=48),
     "gpt2": lambda: GPT2(WORDS, LENGTH, False, layers=2, width=32, heads=2, inner=48),
     "xlm": lambda: XLM(WORDS, LENGTH, False, layers=2, width=32, heads=2, inner=48),
@@ -43,22 +47,24 @@ FAMILIES: dict[str, Callable[[], Backbone]] = {
     "mass": lambda: Mass(WORDS, LENGTH, False, layers=2, decoder_layers=1, width=32, heads=2, inner=48),
 }
 LENGTHS = {"encoder": [5, 24, 24, 1, 17, 23], "decoder": [9, 2, 12, 12, 4, 1]}
+PREFIX = [5, 10, 0, 1, 16, 23]  # of the encoder's sequences, for the pattern of that name: all, none or some of each
 
 
 def sequences(lengths: list[int], pattern: Pattern, way: Way | None, segments: bool) -> Sequences:
     generator = torch.Generator().manual_seed(1)
     tokens = torch.randint(0, WORDS, (sum(lengths),), generator=generator)
     positions = torch.cat([torch.arange(n) for n in lengths])
-    return Sequences(tokens, Layout(lengths, pattern, way=way), positions, positions % 2 if segments else None)
+    layout = Layout(lengths, pattern, PREFIX if pattern == "prefix" else None, way=way)
+    return Sequences(tokens, layout, positions, positions % 2 if segments else None)
 
 
 def run(name: str, model: Backbone, way: Way | None, static: bool) -> tuple[Tensor, dict[str, Tensor]]:
     """Hidden states of the real tokens, and the gradients of a loss of theirs."""
     inputs = sequences(
         LENGTHS["encoder"],
-        "causal" if name in ("gpt", "gpt2") else "bidirectional",
+        "causal" if name in ("gpt", "gpt2") else "prefix" if name == "unilm" else "bidirectional",
         way,
-        name in ("bert", "albert", "xlnet"),
+        name in ("bert", "albert", "unilm", "electra", "xlnet"),
     )
     decoder = sequences(LENGTHS["decoder"], "causal", way, False) if isinstance(model, EncoderDecoder) else None
     rows = torch.arange(len((decoder or inputs).tokens))
