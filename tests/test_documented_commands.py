@@ -44,7 +44,7 @@ def test_the_pages_have_commands() -> None:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with books/ and a finished run outputs/first, as the pages assume."""
+    """A folder with books/ and the finished runs outputs/first (a BERT) and outputs/gpt2, as the pages assume."""
     folder = tmp_path_factory.mktemp("workplace")
     (folder / "books").mkdir()
     for n in range(3):
@@ -52,6 +52,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert cli._guarded(cli._train, [*SHORT, *SMALL_WORLD, "output_dir=outputs/first"]) == 0
+        assert cli._guarded(cli._train, [*SHORT, *SMALL_WORLD, "model=gpt2", "output_dir=outputs/gpt2"]) == 0
     return folder
 
 
