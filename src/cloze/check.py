@@ -284,7 +284,9 @@ def _trial_build(checked: Checked) -> list[str]:
         }
     except Refusal as fault:
         return [str(fault)]
-    vocabulary = Vocabulary(1000, special, tuple(range(900, 900 - sentinels, -1)))
+    most = checked.nodes["tokenizer"].settings.get("vocabulary", 0)  # the tokenizer may come out smaller, never larger
+    size = max(1000, most) if isinstance(most, int) else 1000
+    vocabulary = Vocabulary(size, special, tuple(range(900, 900 - sentinels, -1)))
     model: Backbone | None = None
     for group in SINGLE:
         if group in ("model", "data"):  # the model waits for a vocabulary, the corpus looks at files
