@@ -81,7 +81,10 @@ def _facts(sample: Sample, number: int) -> str:
     facts = [f"{int(sample.inputs.lengths[number])} tokens"]
     if sample.inputs.segments is not None:
         segments = _part(sample.inputs.segments, sample.inputs, number)
-        facts.append("segments of " + " + ".join(map(str, np.bincount(segments).tolist())))
+        sizes = np.bincount(segments)
+        present = np.flatnonzero(sizes)
+        which = "" if len(present) == len(sizes) else f"{', '.join(map(str, present.tolist()))} "
+        facts.append(f"segments {which}of " + " + ".join(map(str, sizes[present].tolist())))
     if "pair" in sample.targets:
         label = int(sample.targets["pair"][number])
         facts.append(f"pair label {label} ({_pair_in_words(sample, number, label)})")
