@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cloze.analysis.translation import INPUTS, Score, TranslationProbe, probe_run, table
+from cloze.analysis.translation import INPUTS, Score, TranslationProbe, main, probe_run, table
 from cloze.cli import _guarded, _train
 from cloze.errors import Refusal
 from cloze.models.base import Batch, Bidirectional, HiddenStates, TokenHead
@@ -128,18 +128,23 @@ def trained(folder: Path, objective: str, steps: int, *more: str) -> Path:
     return run
 
 
-def test_a_run_is_asked_on_its_own_validation_text(tmp_path: Path) -> None:
+def test_a_run_is_asked_on_its_own_validation_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = trained(tmp_path, "tlm", 2, "data.documents=60", "data.validation_documents=10", "tokenizer.vocabulary=500")
     scores = probe_run(run, sentences=40)
     assert scores == probe_run(run, sentences=40)
+    capsys.readouterr()
+    main([str(run), str(tmp_path / "cache")])
+    assert "xlm-tlm-world_parallel" in capsys.readouterr().out
+    with pytest.raises(Refusal, match="none of these is a run's folder"):
+        main([str(tmp_path / "cache")])
     assert scores["alone"].count > 20 and all(np.isfinite(score.nats) for score in scores.values())
 
 
 @pytest.mark.slow
 def test_a_translation_model_uses_the_translation_and_a_masked_one_does_not(tmp_path: Path) -> None:
-    """The direction of docs/models/xlm.md's experiment, in small: few topics, so that there are fewer words to learn."""
-    small = ("data.topics=4", "data.documents=2000", "data.validation_documents=100", "schedule.warmup=50")
-    masked, translating = (probe_run(trained(tmp_path, name, 700, *small), 400) for name in ("mlm", "tlm"))
+    """The direction of docs/models/xlm.md's experiment, in small."""
+    small = ("data.topics=4", "data.documents=2000", "data.validation_documents=100", "optimizer.learning_rate=2e-3")
+    masked, translating = (probe_run(trained(tmp_path, name, 500, *small), 400) for name in ("mlm", "tlm"))
     assert translating["translated"].accuracy > masked["translated"].accuracy + 0.15
     assert translating["translated"].accuracy > masked["alone"].accuracy + 0.05
     assert translating["translated"].accuracy > translating["alone"].accuracy + 0.15

@@ -168,11 +168,15 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def main(runs: Sequence[str]) -> None:
-    """Prints the table of some runs; those with the same name count as one, differing in the seed."""
+    """Prints the table of some runs; those with the same name count as one, differing in the seed. What is no run's folder is passed
+    over: `sweep/*` names other files too. Raises Refusal where none is."""
     from cloze.folder import RunFolder
 
     scores: dict[str, list[dict[str, Score]]] = {}
-    for run in runs:
+    folders = [run for run in runs if (Path(run) / "run.json").is_file()]
+    if not folders:
+        raise Refusal(f"{' '.join(runs)}: none of these is a run's folder")
+    for run in folders:
         scores.setdefault(str(RunFolder(Path(run)).facts().get("name", run)), []).append(probe_run(Path(run)))
     print("\n".join(table(scores)))
 

@@ -27,7 +27,7 @@ class ParallelWorld(World):
     anchors: share of names and number words that are the same in all languages.
     language_sampling: examples of rarer languages are repeated until language i has a share in proportion to its own to this power; None
         leaves the shares as they are (`cloze.data.languages`).
-    The others are those of `World`.
+    The others are those of `World`. `entropy` counts a story once: to who knows the languages its translation says nothing new.
     """
 
     reads = Parallel
