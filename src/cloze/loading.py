@@ -59,7 +59,7 @@ class Pretrained:
 
     `length` is the longest sequence that `encode` makes: what the run was trained with, or the position table's size.
     `objective` are the settings of what a run of ours was trained under, None for checkpoints of others. `discriminator`: the head
-    that tells replaced tokens, for models that learnt it.
+    that tells replaced tokens, for models that learnt it; `generator_head`: that of such a model's generator, which fills blanks.
     """
 
     model: Backbone
@@ -68,10 +68,11 @@ class Pretrained:
     length: int
     objective: dict[str, Any] | None = None
     discriminator: nn.Module | None = None
+    generator_head: TokenHead | None = None
 
     def to(self, device: torch.device | str) -> Pretrained:
         """The same on another device."""
-        for module in (self.model, self.head, self.discriminator):
+        for module in (self.model, self.head, self.discriminator, self.generator_head):
             if module is not None:
                 module.to(device)
         return self
@@ -164,7 +165,7 @@ class Pretrained:
     @property
     def tasks(self) -> tuple[inference.Task, ...]:
         """What `predict` can be asked for."""
-        heads = self.head is not None, self.discriminator is not None
+        heads = (self.head or self.generator_head) is not None, self.discriminator is not None
         learnt = inference.objective_class(self.objective)
         return inference.tasks_of(self.model, self.tokenizer.vocabulary, *heads, learnt)
 
@@ -208,6 +209,11 @@ def load(source: str | Path, device: torch.device | str = "cpu", trusted: Sequen
         head.load_state_dict({name: given[name] for name in head.state_dict()})
     loaded = Pretrained(model.eval(), initial.tokenizer, head.eval() if has_head else None, initial.length)
     loaded.objective, loaded.discriminator = initial.objective, _discriminator(model, initial)
+    generator = getattr(model, "generator", None)
+    weights = _part(initial.weights, "objective.generator_head.")
+    if isinstance(generator, Backbone) and weights:
+        loaded.generator_head = generator.token_head().eval()
+        loaded.generator_head.load_state_dict(weights)
     return loaded.to(device)
 
 

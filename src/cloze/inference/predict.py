@@ -13,7 +13,7 @@ from cloze.inference.replaced import replaced_tokens
 from cloze.inference.tasks import objective_class
 from cloze.inference.vectors import vectors
 from cloze.inference.writing import continue_text, fill_fragments, fill_spans, rewrite
-from cloze.models.base import EncoderDecoder, Steerable
+from cloze.models.base import Backbone, Discriminator, EncoderDecoder, Steerable
 from cloze.tasks import TASKS, Task
 
 if TYPE_CHECKING:
@@ -24,7 +24,8 @@ WRITING = tuple(each.name for each in fields(Decoding))
 
 def predict(loaded: Pretrained, texts: Sequence[str], task: Task | None, settings: Mapping[str, Any]) -> list[Any]:
     """See `Pretrained.predict`."""
-    model, head, tokenizer = loaded.model, loaded.head, loaded.tokenizer
+    head, tokenizer = loaded.head, loaded.tokenizer
+    model: Backbone = loaded.model
     name = type(model).__name__
     able = loaded.tasks
     if task is not None and task not in TASKS:
@@ -41,11 +42,14 @@ def predict(loaded: Pretrained, texts: Sequence[str], task: Task | None, setting
         if setting not in accepted:
             has = f"; it has: {', '.join(accepted)}." if accepted else "."
             raise Refusal(f"{setting} has no effect with task={chosen} of a {name}{has}")
+    if head is None and loaded.generator_head is not None and isinstance(model, Discriminator):
+        assert model.generator is not None
+        model, head = model.generator, loaded.generator_head
     if chosen == "replaced":
         assert loaded.discriminator is not None
-        return cast("list[Any]", replaced_tokens(model, loaded.discriminator, tokenizer, texts))
+        return cast("list[Any]", replaced_tokens(loaded.model, loaded.discriminator, tokenizer, texts))
     if chosen == "vectors":
-        return cast("list[Any]", vectors(model, tokenizer, texts, loaded.one_sided, **settings))
+        return cast("list[Any]", vectors(loaded.model, tokenizer, texts, loaded.one_sided, **settings))
     assert head is not None
     bare = (loaded.objective or {}).get("documents") == "continued"  # text that goes on has nothing around it
     if not writes:
