@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from cloze.compose import compose
 from cloze.data import keyed
 from cloze.data.base import TokenizedCorpus, Vocabulary
 from cloze.data.batches import TrainingBatches, ValidationBatches, batch_of
+from cloze.data.languages import evened
 from cloze.errors import Refusal
 from cloze.models.base import Batch
 from cloze.models.bert import Bert
@@ -202,6 +204,19 @@ def test_every_example_of_every_part_is_read(corpus: TokenizedCorpus) -> None:
             known[row] += 1
         assert max(known.values()) - min(known.values()) <= 1, name
     assert begin == examples.table.shape[1]
+
+
+def test_sampling_evens_out_the_languages_of_the_first_part_that_has_them(corpus: TokenizedCorpus) -> None:
+    languages = (np.arange(len(corpus)) % 4 == 0).astype(np.int32)
+    several = replace(corpus, languages=languages, language_names=("much", "little"))
+    both = builder(["mlm", "clm"])
+    alone = both.parts["mlm"].build(several, 1)
+    assert alone.languages is not None
+    known = dict(zip(map(tuple, alone.table.tolist()), alone.languages.tolist(), strict=True))
+    even = evened(both.build(several, 1), 0.0, 1)
+    assert even.languages is not None and np.diff(np.bincount(even.languages)).tolist() == [0]
+    rows = even.table[:, 2 : 2 + alone.table.shape[1]]
+    assert [known[row] for row in map(tuple, rows.tolist())] == even.languages.tolist()
 
 
 def test_an_example_depends_on_seed_epoch_and_index_alone(corpus: TokenizedCorpus) -> None:

@@ -107,7 +107,8 @@ class TogetherExamples(ExampleBuilder):
 
     There are as many as the part with the most has; the others go through theirs again, in an order drawn once, so that what lies
     together is not the same text. A row of the table says how many columns the table of each part has, and then has the parts' own
-    rows, each with the length of its example behind it: so parts with tables of any kind lie in one index.
+    rows, each with the length of its example behind it: so parts with tables of any kind lie in one index. Its language is that of the
+    first part whose examples are each in one, so that sampling evens out the languages of that part.
     """
 
     def __init__(
@@ -147,6 +148,7 @@ class TogetherExamples(ExampleBuilder):
         widths = np.array([examples.table.shape[1] for examples in built.values()])
         columns, notes = [np.broadcast_to(widths, (count, len(widths)))], list[str]()
         lengths, tokens = np.zeros(count, np.int64), np.zeros(count)
+        languages: NDArray[np.int64] | None = None
         total = sum(weight.at(0) for weight in self.weights.values())
         for number, (name, examples) in enumerate(built.items()):
             rows = np.arange(count) % len(examples)
@@ -157,8 +159,15 @@ class TogetherExamples(ExampleBuilder):
             share = 1.0 if self.mix == "sum" else self.weights[name].at(0) / total
             tokens += share * (examples.lengths if examples.tokens is None else examples.tokens)[rows]
             notes += [f"{name}: {note}" for note in examples.notes]
+            if languages is None and examples.languages is not None:
+                languages = examples.languages[rows]
         return Examples(
-            corpus, np.concatenate(columns, axis=1), lengths, tuple(notes), np.rint(tokens).astype(np.int64)
+            corpus,
+            np.concatenate(columns, axis=1),
+            lengths,
+            tuple(notes),
+            np.rint(tokens).astype(np.int64),
+            languages,
         )
 
     def _each(
