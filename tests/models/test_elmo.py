@@ -12,7 +12,7 @@ from cloze.data.tokenizers import ByteLevelBPE, Word, WordPiece
 from cloze.errors import Refusal
 from cloze.models.base import Batch, Sequences
 from cloze.models.elmo import ELMo
-from cloze.models.layers.characters import CharacterEncoder, Highway, as_text, spelled
+from cloze.models.layers.characters import CharacterEncoder, Highway, as_text, is_byte_level, spelled
 from cloze.models.layers.recurrent import ProjectedLSTM, recur
 from cloze.models.layers.scalar_mix import ScalarMix
 from cloze.models.layout import Layout
@@ -280,7 +280,8 @@ def test_what_tokens_stand_for() -> None:
     """Byte-level tokens decode to the same bytes by the library's own account."""
     byte_level = ByteLevelBPE(400).trained(FewWords(), ("pad", "eos"), 0)
     tokens = [byte_level.token(number) for number in range(len(byte_level))]
-    written = as_text(tokens)
+    assert is_byte_level(tokens)
+    written = as_text(tokens, True)
     for number in range(len(tokens)):
         if number not in byte_level.vocabulary.special_ids:
             text = byte_level._backend.decode([number])
@@ -288,8 +289,12 @@ def test_what_tokens_stand_for() -> None:
     assert {word for word in written if isinstance(word, bytes) and len(word) == 1} == {bytes([n]) for n in range(256)}
     pieces = WordPiece(vocabulary=60).trained(FewWords(), ("pad", "unk"), 0)
     tokens = [pieces.token(number) for number in range(len(pieces))]
-    assert as_text(tokens) == tokens and any(token.startswith("##") for token in tokens)
-    assert as_text(["▁the", "re"]) == [" the", "re"]
+    assert (
+        not is_byte_level(tokens)
+        and as_text(tokens, False) == tokens
+        and any(token.startswith("##") for token in tokens)
+    )
+    assert as_text(["▁the", "re"], False) == [" the", "re"]
 
 
 def test_unknown_words_are_read_by_their_characters() -> None:
@@ -313,6 +318,22 @@ def test_unknown_words_are_read_by_their_characters() -> None:
     assert not torch.allclose(other[0, 1], other[0, 2], atol=1e-3)
     with pytest.raises(ValueError, match=f"has {len(tokenizer)} tokens, not 3"):
         model.spell(words[:3])
+
+
+def test_byte_level_words_are_read_as_the_bytes_that_they_are() -> None:
+    tokenizer = ByteLevelBPE(400).trained(FewWords(), ("pad", "eos"), 0)
+    model = ELMo(len(tokenizer), 24, False, **SMALL).eval()
+    scramble(model)
+    model.spell([tokenizer.token(number) for number in range(len(tokenizer))])
+    again = ELMo(len(tokenizer), 24, False, **SMALL).eval()
+    again.load_state_dict(model.state_dict())
+    text = "the ships"
+    words = tokenizer.words(text)
+    ids = tokenizer.encode(text)
+    assert [tokenizer.token(number) for number in ids] == words  # both are frequent enough to be tokens
+    end = tokenizer.vocabulary["eos"]
+    states = model(Batch(Sequences(torch.tensor([end, *ids, end]), Layout([4]), torch.arange(4)), {}, {}, {}), True)
+    torch.testing.assert_close(again.vectors([words])[0], torch.stack(states.layers)[:, 1:-1])
 
 
 def test_highway_passes_what_its_gate_lets() -> None:

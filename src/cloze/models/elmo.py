@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from cloze.errors import Refusal
 from cloze.models.base import Batch, HiddenStates, Memory, TwoDirections
 from cloze.models.checks import above_zero, positive, rates
-from cloze.models.layers.characters import CharacterEncoder, as_text, spelled
+from cloze.models.layers.characters import CharacterEncoder, as_text, is_byte_level, spelled
 from cloze.models.layers.dropout import drop
 from cloze.models.layers.heads import UntiedHead
 from cloze.models.layers.recurrent import ProjectedLSTM, recur
@@ -78,6 +78,7 @@ class ELMo(TwoDirections):
     """
 
     spelling: Tensor
+    byte_level: Tensor
 
     def __init__(
         self,
@@ -119,6 +120,7 @@ class ELMo(TwoDirections):
         self.encoder = CharacterEncoder(character_width, filters, highways, half)
         self.layers = nn.ModuleList(Layer(half, cells) for _ in range(layers))
         self.register_buffer("spelling", torch.zeros(vocabulary, characters, dtype=torch.int16))
+        self.register_buffer("byte_level", torch.zeros((), dtype=torch.bool))  # how the vocabulary writes its tokens
         if self.spelling.device.type != "meta":
             self.spell([str(number) for number in range(vocabulary)])  # until it is told how they are written
 
@@ -126,7 +128,9 @@ class ELMo(TwoDirections):
         """Takes the characters of each token of the vocabulary. Raises ValueError where they are not as many as it has tokens."""
         if len(words) != len(self.spelling):
             raise ValueError(f"the vocabulary has {len(self.spelling)} tokens, not {len(words)}")
-        self.spelling.copy_(torch.from_numpy(spelled(as_text(words), self.characters)))
+        byte_level = is_byte_level(words)
+        self.byte_level.fill_(byte_level)
+        self.spelling.copy_(torch.from_numpy(spelled(as_text(words, byte_level), self.characters)))
 
     @property
     def word_embedding(self) -> Tensor:
@@ -150,11 +154,12 @@ class ELMo(TwoDirections):
         return states if batch.goes_on else replace(states, memory=None)
 
     def vectors(self, sentences: Sequence[Sequence[str]]) -> list[Tensor]:
-        """(layers + 1, words, width) for each sentence, a list of words as the text writes them, whether the vocabulary has them or
-        not: ELMo's vectors, the words' own first. Each is read alone, between two ends of text."""
+        """(layers + 1, words, width) for each sentence, a list of words as the tokenizer writes them, whether the vocabulary has them
+        or not: ELMo's vectors, the words' own first. Each is read alone, between two ends of text."""
         words = [word for sentence in sentences for word in ("</s>", *sentence, "</s>")]
         lengths = [len(sentence) + 2 for sentence in sentences]
-        characters = torch.from_numpy(spelled(words, self.characters)).to(self.spelling.device)
+        written = spelled(as_text(words, bool(self.byte_level)), self.characters)
+        characters = torch.from_numpy(written).to(self.spelling.device)
         layout = Layout(lengths, device=self.spelling.device)
         states = self._read(self.encoder(characters), layout, None, True)
         layers = torch.stack(states.layers)

@@ -37,16 +37,21 @@ def spelled(words: Sequence[str | bytes], longest: int) -> NDArray[np.int16]:
     return table
 
 
-def as_text(vocabulary: Sequence[str]) -> list[str | bytes]:
-    """What the tokens of a vocabulary stand for in the text: the bytes that byte-level tokens (Ġthe) write by other letters, a space
-    for SentencePiece's ▁. Marks within a word (##ing, ing</w>) stay."""
+def is_byte_level(vocabulary: Sequence[str]) -> bool:
+    """Whether its tokens write bytes by letters of their own, as GPT-2's do: such a vocabulary has every byte."""
+    return _byte_letters().keys() <= set(vocabulary)
+
+
+def as_text(tokens: Sequence[str], byte_level: bool) -> list[str | bytes]:
+    """What tokens stand for in the text: the bytes that byte-level tokens (Ġthe) write by other letters, a space for SentencePiece's ▁.
+    Marks within a word (##ing, ing</w>) stay."""
+    if not byte_level:
+        return [token.replace("▁", " ") for token in tokens]
     letters = _byte_letters()
-    if letters.keys() <= set(vocabulary):  # byte-level vocabularies have every byte
-        return [
-            bytes(letters[letter] for letter in token) if all(letter in letters for letter in token) else token
-            for token in vocabulary
-        ]
-    return [token.replace("▁", " ") for token in vocabulary]
+    return [
+        bytes(letters[letter] for letter in token) if all(letter in letters for letter in token) else token
+        for token in tokens
+    ]
 
 
 def _byte_letters() -> dict[str, int]:
