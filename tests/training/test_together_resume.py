@@ -31,8 +31,7 @@ def settings(mix: Any, **more: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("mix", ["sum", "alternate"])
-@pytest.mark.parametrize(("workers", "micro"), [(0, None), (1, 2)])
+@pytest.mark.parametrize(("mix", "workers", "micro"), [("sum", 0, None), ("alternate", 1, 2)])
 def test_stopped_and_resumed_twice(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mix: str, workers: int, micro: int | None
 ) -> None:
