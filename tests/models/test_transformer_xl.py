@@ -14,6 +14,7 @@ from cloze.compose import compose
 from cloze.errors import Refusal
 from cloze.models.base import Batch, Memory
 from cloze.models.layers.adaptive import AdaptiveHead
+from cloze.models.layout import Layout
 from cloze.models.padding import flat
 from cloze.models.transformer_xl import TransformerXL
 from cloze.objectives.cross_entropy import token_cross_entropy
@@ -176,6 +177,29 @@ def test_memory_grows_to_its_length_and_is_only_of_even_sequences() -> None:
         ends.goes_on = False
         assert model(ends).memory is None
         assert built(4, memory_length=0)(batch_of(tokens(2, 4))).memory is None
+
+
+def test_nothing_is_seen_ahead_but_a_prefix() -> None:
+    """By gradient: each state depends on what stands before it in its own sequence, and on all of the prefix, where there is one."""
+    model = built()
+    embedded: list[Tensor] = []
+
+    def keep(module: Any, inputs: Any, output: Tensor) -> None:
+        output.retain_grad()
+        embedded.append(output)
+
+    model.embedding.register_forward_hook(keep)
+    plain = batch_of([[1, 2, 3, 4, 5], [6, 7, 8]])
+    prefixed = batch_of([[1, 2, 3, 4, 5], [6, 7, 8]])
+    prefixed.inputs.layout = Layout([5, 3], "prefix", [3, 1])
+    for batch, seen in (
+        (plain, [[0], [0, 1], [0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3, 4], [5], [5, 6], [5, 6, 7]]),
+        (prefixed, [[0, 1, 2], [0, 1, 2], [0, 1, 2], [0, 1, 2, 3], [0, 1, 2, 3, 4], [5], [5, 6], [5, 6, 7]]),
+    ):
+        for at in range(8):
+            embedded.clear()
+            model(batch).last[at].square().sum().backward()
+            assert (embedded[0].grad.abs().sum(1) > 0).nonzero().flatten().tolist() == seen[at]  # type: ignore[union-attr]
 
 
 def test_evaluation_has_its_own_memory_clamp_and_equal_lengths() -> None:

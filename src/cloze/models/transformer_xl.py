@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cloze.errors import Refusal
-from cloze.models.base import Batch, Causal, HiddenStates, TokenHead
+from cloze.models.base import Batch, Causal, HiddenStates, Prefixed, TokenHead
 from cloze.models.checks import above_zero, positive, rates
 from cloze.models.layers.adaptive import AdaptiveEmbedding, AdaptiveHead
 from cloze.models.layers.dropout import drop
@@ -17,7 +17,7 @@ from cloze.models.layers.heads import TiedHead
 from cloze.models.layers.relative import Biases, RelativeLayer, Sight, distances, remembered, sight, sinusoids
 
 
-class TransformerXL(Causal):
+class TransformerXL(Causal, Prefixed):
     """Post-norm layers with relative positions. Each layer's queries see the states that its input had in the segments before, up to
     `memory_length` of them for each sequence, without gradients into them; so the text that a token knows of reaches back by
     `memory_length` a layer.

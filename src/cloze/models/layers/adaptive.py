@@ -38,7 +38,7 @@ class AdaptiveEmbedding(nn.Module):
         if len(self.tables) == 1:
             vectors = F.embedding(tokens, self.tables[0])
             vectors = F.linear(vectors, self.projections[0]) if len(self.projections) else vectors
-            scaled: Tensor = vectors * scale
+            scaled: Tensor = vectors.to(self.tables[0].dtype) * scale
             return scaled
         cluster = clusters_of(tokens, self.edges)
         places, parts = [], []
@@ -46,7 +46,8 @@ class AdaptiveEmbedding(nn.Module):
             here = torch.nonzero(cluster == i).squeeze(1)
             places.append(here)
             parts.append(F.linear(F.embedding(tokens[here] - self.edges[i], table), projection))
-        joined = torch.cat(parts) * scale
+        # in full precision, also where a projection has made fewer bits of it: it is what all layers add to
+        joined = torch.cat(parts).to(self.tables[0].dtype) * scale
         return torch.empty_like(joined).index_copy(0, torch.cat(places), joined)
 
 
