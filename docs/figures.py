@@ -1,4 +1,7 @@
-"""Draws a run's learning curve: `python docs/figures.py RUN docs/models/NAME.svg`. Needs matplotlib, which nothing else here does."""
+"""Draws a run's learning curve: `python docs/figures.py RUN docs/models/NAME.svg`. Needs matplotlib, which nothing else here does.
+
+Metrics named behind that are drawn instead of the losses: `python docs/figures.py RUN PICTURE val/loss_generator val/auc`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 
 
-def main(run: Path, picture: Path) -> None:
+def main(run: Path, picture: Path, named: list[str]) -> None:
     """Training and validation loss over steps, between the unigram entropy and the entropy floor where they are known.
 
     A run with several loss terms has a line for the validation of each.
@@ -20,8 +23,12 @@ def main(run: Path, picture: Path) -> None:
     lines = [("train/loss", "#9ecae1", "training"), ("val/loss", "#08519c", "validation")]
     if len(terms) > 1:
         colours = ("#a63603", "#31a354", "#756bb1", "#636363")
-        lines += [
-            (name, colour, name.removeprefix("val/loss_")) for name, colour in zip(terms, colours, strict=False)
+        lines += [(name, colour, name.removeprefix("val/loss_")) for name, colour in zip(terms, colours, strict=False)]
+    if named:
+        colours = ("#08519c", "#a63603", "#31a354", "#756bb1")
+        lines = [
+            (name, colour, name.removeprefix("val/").replace("_", " "))
+            for name, colour in zip(named, colours, strict=False)
         ]
     plt.rcParams.update({"svg.hashsalt": "cloze", "svg.fonttype": "none", "font.size": 11})
     figure, axes = plt.subplots(figsize=(7.5, 4.2), layout="constrained")
@@ -35,11 +42,16 @@ def main(run: Path, picture: Path) -> None:
             axes.text(
                 facts["steps"], value, f"{key.replace('_', ' ')} {value:.2f} ", ha="right", va="bottom", color="#636363"
             )
-    axes.set(xlabel="optimizer steps", ylabel="loss, nats a target", ylim=(0, None), xlim=(0, facts["steps"]))
+    axes.set(
+        xlabel="optimizer steps",
+        ylabel="validation" if named else "loss, nats a target",
+        ylim=(0, None),
+        xlim=(0, facts["steps"]),
+    )
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, loc="center right")
     figure.savefig(picture, metadata={"Date": None})
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])
