@@ -378,6 +378,17 @@ def test_vectors_are_the_hidden_states(family: str, runs: Path) -> None:
         assert (each.values - states[number, : len(row)]).abs().max() <= 1e-5
 
 
+def test_what_a_t5_writes_goes_by_its_noise(runs: Path, tmp_path: Path) -> None:
+    folder = copy_of(runs / "t5.T5", tmp_path / "model")
+    config = storage.read_json(folder / storage.CONFIG)
+    for settings, task in (({}, "fill"), ({"noise": "deshuffle"}, "rewrite"), ({"target": "all"}, "rewrite")):
+        storage.write_json(folder / storage.CONFIG, config | {"objective": config["objective"] | settings})
+        assert cloze.load(folder).task == task
+    # what was hidden stands there as one and the same sentinel
+    loaded = cloze.load(folder)
+    assert loaded.predict("the [MASK] lay in [MASK]") == loaded.predict("the <extra_id_0> lay in <extra_id_0>")
+
+
 def test_elmo_gives_vectors_of_words_that_it_has_never_seen(runs: Path) -> None:
     loaded = cloze.load(runs / "elmo.ELMo")
     (one,), (other,) = (loaded.predict(f"the {word} ships", task="vectors", layer=0) for word in ("blue", "green"))

@@ -166,13 +166,13 @@ class Pretrained:
     def tasks(self) -> tuple[inference.Task, ...]:
         """What `predict` can be asked for."""
         heads = (self.head or self.generator_head) is not None, self.discriminator is not None
-        learnt = inference.objective_class(self.objective)
+        learnt = inference.task_learnt(self.objective)
         return inference.tasks_of(self.model, self.tokenizer.vocabulary, *heads, learnt)
 
     @property
     def task(self) -> inference.Task:
         """What `predict` does without being told: what the model was trained for, or else what its role suggests."""
-        return inference.task_of(self.tasks, inference.objective_class(self.objective))
+        return inference.task_of(self.tasks, inference.task_learnt(self.objective))
 
     def predict(self, texts: str | Sequence[str], task: inference.Task | None = None, **settings: Any) -> list[Any]:
         """What the model says of each text.

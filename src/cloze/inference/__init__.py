@@ -12,7 +12,7 @@ from cloze.inference.predict import predict
 from cloze.inference.reading import BLANK, Speller, device_of, enclose, judging
 from cloze.inference.replaced import Doubted, replaced_tokens
 from cloze.inference.samples import Samples, samples
-from cloze.inference.tasks import objective_class, task_of, tasks_of
+from cloze.inference.tasks import objective_class, task_learnt, task_of, tasks_of
 from cloze.inference.vectors import Layer, Vectors, vectors
 from cloze.inference.writing import continue_text, fill_fragments, fill_spans, rewrite
 from cloze.tasks import TASKS, Task
@@ -42,6 +42,7 @@ __all__ = [
     "replaced_tokens",
     "rewrite",
     "samples",
+    "task_learnt",
     "task_of",
     "tasks_of",
     "vectors",

@@ -10,7 +10,7 @@ from cloze.errors import Refusal, did_you_mean
 from cloze.inference.blanks import fill_blanks
 from cloze.inference.decoding import Decoding
 from cloze.inference.replaced import replaced_tokens
-from cloze.inference.tasks import objective_class
+from cloze.inference.tasks import objective_class, task_learnt
 from cloze.inference.vectors import vectors
 from cloze.inference.writing import continue_text, fill_fragments, fill_spans, rewrite
 from cloze.models.base import Backbone, Discriminator, EncoderDecoder, Steerable
@@ -57,7 +57,7 @@ def predict(loaded: Pretrained, texts: Sequence[str], task: Task | None, setting
     if chosen == "continue":
         whole = bool(getattr(learnt, "prefixes", False))
         steerable = isinstance(model, Steerable) and "mask" in tokenizer.vocabulary.special
-        by_mask = steerable and getattr(learnt, "task", None) != "continue"
+        by_mask = steerable and task_learnt(loaded.objective) != "continue"
         return cast(
             "list[Any]", continue_text(model, head, tokenizer, texts, Decoding(**settings), whole, by_mask, bare)
         )

@@ -25,15 +25,15 @@ def tasks_of(
     vocabulary: Vocabulary,
     has_head: bool,
     has_discriminator: bool = False,
-    learnt: type | None = None,
+    learnt: str | None = None,
 ) -> tuple[Task, ...]:
-    """What a model with these heads that learnt this objective can do, its role's own task first."""
+    """What a model with these heads that `learnt` a task can do, its role's own task first."""
     found: list[Task] = ["replaced"] if has_discriminator else []
     if has_head:
         if isinstance(model, TwoStreams) or (isinstance(model, Bidirectional) and "mask" in vocabulary.special):
             found.append("fill")
         if isinstance(model, EncoderDecoder):
-            masks = getattr(learnt, "task", None) == "fill" and "mask" in vocabulary.special
+            masks = learnt == "fill" and "mask" in vocabulary.special
             found += ["fill", "rewrite"] if vocabulary.sentinels or masks else ["rewrite"]
         if isinstance(model, Causal | Prefixed | TwoStreams | TwoDirections):
             found.append("continue")
@@ -42,10 +42,18 @@ def tasks_of(
     return (*found, "vectors")
 
 
-def task_of(able: tuple[Task, ...], learnt: type | None) -> Task:
-    """What a text is used for where nobody says it: what the objective `learnt` teaches, or else the role's own task."""
-    task: Task | None = getattr(learnt, "task", None)
-    return task if task in able else able[0]
+def task_of(able: tuple[Task, ...], learnt: str | None) -> Task:
+    """What a text is used for where nobody says it: the task that was `learnt`, or else the role's own."""
+    return next((task for task in able if task == learnt), able[0])
+
+
+def task_learnt(objective: Mapping[str, Any] | None) -> str | None:
+    """The task that a run's record of its objective stands for."""
+    if objective and objective.get("of"):  # made of others: the first of them
+        return task_learnt((objective.get("settings") or {}).get(objective["of"][0]))
+    teaches = getattr(objective_class(objective), "teaches", None)
+    taught: str | None = teaches(dict(objective or {})) if teaches else None
+    return taught
 
 
 def objective_class(objective: Mapping[str, Any] | None) -> type | None:

@@ -102,10 +102,11 @@ def rewrite(
     `begins` is the role of the token that the decoder begins with. At most 60 tokens where `decoding` is not given.
     """
     vocabulary = tokenizer.vocabulary
-    if any(BLANK in text for text in texts) and "mask" not in vocabulary.special:
+    mask = tokenizer.roles.get("mask", "<extra_id_0>" if vocabulary.sentinels else None)
+    if mask is None and any(BLANK in text for text in texts):
         raise Refusal("this tokenizer has no mask token, so a text cannot have [MASK]s here")
-    mask = tokenizer.roles.get("mask", BLANK)
-    rows = [enclose(model, tokenizer.encode(text.replace(BLANK, mask), special=True), vocabulary) for text in texts]
+    texts = [text if mask is None else text.replace(BLANK, mask) for text in texts]
+    rows = [enclose(model, tokenizer.encode(text, special=True), vocabulary) for text in texts]
     refuse_long(model, texts, rows)
     starts = [[vocabulary[begins]] for _ in rows]
     written = generate(model, head, starts, _end(vocabulary), decoding or Decoding(tokens=60), rows, cached=cached)

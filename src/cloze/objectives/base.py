@@ -180,19 +180,17 @@ class Objective(nn.Module, ABC, Generic[M, R]):
     """The learning half. `class MaskedLM(Objective[Bidirectional, Text])`: the base class is the contract.
 
     `__init__(self, model, vocabulary, **settings)` looks at the model to size its heads and does not keep it.
+
+    How a model that learnt this is used: `task` is what it is for (one of `cloze.tasks.TASKS`; None: what its role suggests), `begins`
+    the role of the token that its decoder begins with (None: the family's own), `prefixes` whether a text that it goes on with is seen
+    whole. `scores_text`: each token of the text, and each document's end, is once a target of the term that the perplexity is of.
     """
 
     Examples: ClassVar[type[ExampleBuilder]]
-    task: ClassVar[str | None] = (
-        None  # what a model that learnt this is for (`cloze.inference.TASKS`); None: what its role suggests
-    )
-    scores_text: ClassVar[bool] = (
-        False  # each token of the text and each document's end is a target of the perplexity's term once
-    )
-    prefixes: ClassVar[bool] = False  # whether a text that is gone on with is seen whole
-    begins: ClassVar[str | None] = (
-        None  # role of the token that a decoder begins with, where that is not the family's own
-    )
+    task: ClassVar[str | None] = None
+    begins: ClassVar[str | None] = None
+    prefixes: ClassVar[bool] = False
+    scores_text: ClassVar[bool] = False
     model_role: ClassVar[type[Backbone]]
     record: ClassVar[type[Record]]
     composite: ClassVar[bool] = False  # made of others, whose settings stand below its own `settings`
@@ -210,6 +208,11 @@ class Objective(nn.Module, ABC, Generic[M, R]):
     def made_of(cls, settings: dict[str, Any]) -> dict[str, type[Objective[Any, Any]]]:
         """The objectives that this one is made of, by name; none where it is itself all there is."""
         return {}
+
+    @classmethod
+    def teaches(cls, settings: dict[str, Any]) -> str | None:
+        """The task that a model trained with these settings is for: `task`, unless they decide."""
+        return cls.task
 
     @classmethod
     def pools(cls, settings: dict[str, Any]) -> bool:

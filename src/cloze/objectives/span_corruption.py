@@ -5,7 +5,7 @@ https://arxiv.org/abs/1910.10683, section 3.3).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -341,3 +341,10 @@ class SpanCorruption(EveryToken[EncoderDecoder, Text]):
 
     Examples = SpanExamples
     term = "span_corruption"
+    begins = "pad"
+
+    @classmethod
+    def teaches(cls, settings: dict[str, Any]) -> str | None:
+        """To fill what sentinels stand for, or to write a whole text where no run of noise has a sentinel of its own."""
+        marked = settings.get("noise", "spans") in ("spans", "iid") and settings.get("target", "spans") == "spans"
+        return "fill" if marked else "rewrite"
