@@ -160,6 +160,18 @@ def test_a_run_comes_back_with_its_generator(tmp_path: Path) -> None:
     assert isinstance(plain, Electra) and plain.generator is None
 
 
+def test_a_pooler_comes_back_from_their_directory(tmp_path: Path) -> None:
+    """Theirs has none: it travels unread."""
+    saved_run(tmp_path / "run", "electra.Electra", pooler=True)
+    export(tmp_path / "run", tmp_path / "exported")
+    assert (
+        type(transformers.AutoModelForMaskedLM.from_pretrained(tmp_path / "exported")).__name__ == "ElectraForMaskedLM"
+    )
+    ours, back = (cloze.load(tmp_path / name).model.state_dict() for name in ("run", "exported"))
+    assert ours.keys() == back.keys() and "pooler.weight" in ours
+    assert all(torch.equal(tensor, back[name]) for name, tensor in ours.items())
+
+
 def count(name: str, **settings: Any) -> tuple[int, int]:
     """Parameters of a size's discriminator, and what its generator adds: its tower and, for each, the head."""
     with torch.device("meta"):
