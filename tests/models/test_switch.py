@@ -356,6 +356,7 @@ def test_expert_dropout_is_the_experts_alone() -> None:
     )
 
 
+@pytest.mark.slow
 def test_experts_stay_outside_of_compiled_programs() -> None:
     """How many tokens each gets differs from batch to batch; the states are the same, and gradients flow."""
     torch.compiler.reset()
