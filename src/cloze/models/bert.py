@@ -13,7 +13,7 @@ from cloze.models import conversion
 from cloze.models.base import Batch, HiddenStates
 from cloze.models.checks import above_zero, fitting, positive, rates
 from cloze.models.conversion import Rule, Weights
-from cloze.models.encoder import OUR_ACTIVATIONS, THEIR_ACTIVATIONS, Encoder
+from cloze.models.encoder import Encoder, config_of, layer_names, settings_of
 from cloze.models.layers.embeddings import Embeddings
 from cloze.models.layers.encoder import EncoderLayer
 from cloze.models.layers.feed_forward import Activation
@@ -96,15 +96,7 @@ class Bert(Encoder):
             "pooler": "pooler.dense",
         }
         for i in range(layers):
-            ours, theirs = f"layers.{i}.", f"encoder.layer.{i}."
-            modules |= {
-                ours + "attention.qkv": tuple(theirs + f"attention.self.{name}" for name in ("query", "key", "value")),
-                ours + "attention.output": theirs + "attention.output.dense",
-                ours + "attention.norm": theirs + "attention.output.LayerNorm",
-                ours + "feed_forward.inner": theirs + "intermediate.dense",
-                ours + "feed_forward.outer": theirs + "output.dense",
-                ours + "feed_forward.norm": theirs + "output.LayerNorm",
-            }
+            modules |= layer_names(f"layers.{i}.", f"encoder.layer.{i}.")
         body = conversion.rules(model, ("weight",)) + conversion.rules(modules)
         heads = conversion.rules({**cls.their_head, "objective.pair_head": cls.their_pair_head})
         return [
@@ -117,28 +109,8 @@ class Bert(Encoder):
     def from_transformers(
         cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]
     ) -> tuple[dict[str, Any], Weights]:
-        conversion.demand(
-            config,
-            {
-                "is_decoder": (False,),
-                "position_embedding_type": ("absolute", None),
-                "tie_word_embeddings": (True,),
-                "hidden_act": tuple(THEIR_ACTIVATIONS),
-            },
-        )
-        settings = {
-            "layers": config["num_hidden_layers"],
-            "width": config["hidden_size"],
-            "heads": config["num_attention_heads"],
-            "inner": config["intermediate_size"],
-            "positions": config["max_position_embeddings"] - cls._their_first_position(config),
-            "segments": config["type_vocab_size"],
-            "activation": THEIR_ACTIVATIONS[config.get("hidden_act", "gelu")],
-            "dropout": float(config.get("hidden_dropout_prob", 0.1)),
-            "attention_dropout": float(config.get("attention_probs_dropout_prob", 0.1)),
-            "norm_epsilon": config.get("layer_norm_eps", 1e-12),
-            "initializer_range": config.get("initializer_range", 0.02),
-        }
+        settings = settings_of(config)
+        settings["positions"] -= cls._their_first_position(config)
         ours = conversion.load(
             cls._names(settings["layers"]),
             conversion.with_prefix(weights, cls.their_prefix, ("embeddings.", "encoder.", "pooler.")),
@@ -158,25 +130,13 @@ class Bert(Encoder):
     def to_transformers(
         cls, settings: Mapping[str, Any], weights: Mapping[str, Tensor], vocabulary: Vocabulary
     ) -> tuple[dict[str, Any], Weights]:
-        special = {f"{role}_token_id": vocabulary.special.get(role) for role in ("pad", "bos", "eos")}
         config: dict[str, Any] = {
             "model_type": cls.model_type,
             "architectures": [cls._their_class(weights)],
-            "vocab_size": len(weights["model.embeddings.word.weight"]),
-            "num_hidden_layers": settings["layers"],
-            "hidden_size": settings["width"],
-            "num_attention_heads": settings["heads"],
-            "intermediate_size": settings["inner"],
-            "type_vocab_size": settings["segments"],
-            "hidden_act": OUR_ACTIVATIONS[settings["activation"]],
-            "hidden_dropout_prob": settings["dropout"],
-            "attention_probs_dropout_prob": settings["attention_dropout"],
-            "layer_norm_eps": settings["norm_epsilon"],
-            "initializer_range": settings["initializer_range"],
-            **special,
+            **config_of(settings, weights["model.embeddings.word.weight"], vocabulary),
         }
         first = cls._their_first_position(config)
-        config["max_position_embeddings"] = settings["positions"] + first
+        config["max_position_embeddings"] += first
         shifted = dict(weights)
         cls._shift_positions(shifted, cls.first_position, first)
         return config, conversion.store(cls._names(settings["layers"]), shifted)

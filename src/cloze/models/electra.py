@@ -14,7 +14,7 @@ from cloze.models import conversion
 from cloze.models.base import Batch, Bidirectional, Discriminator, HiddenStates
 from cloze.models.checks import above_zero, fitting, positive, rates
 from cloze.models.conversion import Rule, Weights
-from cloze.models.encoder import OUR_ACTIVATIONS, THEIR_ACTIVATIONS, Encoder
+from cloze.models.encoder import Encoder, config_of, layer_names, settings_of
 from cloze.models.layers.embeddings import Embeddings
 from cloze.models.layers.encoder import EncoderLayer
 from cloze.models.layers.feed_forward import Activation
@@ -165,15 +165,7 @@ class Electra(Encoder, Discriminator):
                 "objective.discriminator_head.output": "discriminator_predictions.dense_prediction",
             }
         for i in range(layers):
-            here, there = f"{ours}tower.layers.{i}.", f"electra.encoder.layer.{i}."
-            modules |= {
-                here + "attention.qkv": tuple(there + f"attention.self.{name}" for name in ("query", "key", "value")),
-                here + "attention.output": there + "attention.output.dense",
-                here + "attention.norm": there + "attention.output.LayerNorm",
-                here + "feed_forward.inner": there + "intermediate.dense",
-                here + "feed_forward.outer": there + "output.dense",
-                here + "feed_forward.norm": there + "output.LayerNorm",
-            }
+            modules |= layer_names(f"{ours}tower.layers.{i}.", f"electra.encoder.layer.{i}.")
         bias = Rule(f"{head}.bias", ("generator_lm_head.bias",))
         return [*conversion.rules(tables, ("weight",)), *conversion.rules(modules), bias]
 
@@ -182,29 +174,7 @@ class Electra(Encoder, Discriminator):
         cls, config: Mapping[str, Any], weights: Mapping[str, Tensor]
     ) -> tuple[dict[str, Any], Weights]:
         """A discriminator or a generator, each as a model without the other: theirs do not say which belong together."""
-        conversion.demand(
-            config,
-            {
-                "is_decoder": (False,),
-                "position_embedding_type": ("absolute", None),
-                "tie_word_embeddings": (True,),
-                "hidden_act": tuple(THEIR_ACTIVATIONS),
-            },
-        )
-        settings = {
-            "layers": config["num_hidden_layers"],
-            "width": config["hidden_size"],
-            "heads": config["num_attention_heads"],
-            "inner": config["intermediate_size"],
-            "embedding_width": config["embedding_size"],
-            "positions": config["max_position_embeddings"],
-            "segments": config["type_vocab_size"],
-            "activation": THEIR_ACTIVATIONS[config.get("hidden_act", "gelu")],
-            "dropout": float(config.get("hidden_dropout_prob", 0.1)),
-            "attention_dropout": float(config.get("attention_probs_dropout_prob", 0.1)),
-            "norm_epsilon": config.get("layer_norm_eps", 1e-12),
-            "initializer_range": config.get("initializer_range", 0.02),
-        }
+        settings = {**settings_of(config), "embedding_width": config["embedding_size"]}
         ours = conversion.load(
             cls._names(settings["layers"]),
             conversion.with_prefix(weights, "electra.", ("embeddings", "encoder.", "pooler.")),
@@ -251,20 +221,8 @@ class Electra(Encoder, Discriminator):
         return {
             "model_type": cls.model_type,
             "architectures": [kind],
-            "vocab_size": len(weights["model.embeddings.word.weight"]),
             "embedding_size": settings["embedding_width"],
-            "num_hidden_layers": shape["layers"],
-            "hidden_size": shape["width"],
-            "num_attention_heads": shape["heads"],
-            "intermediate_size": shape["inner"],
-            "max_position_embeddings": settings["positions"],
-            "type_vocab_size": settings["segments"],
-            "hidden_act": OUR_ACTIVATIONS[settings["activation"]],
-            "hidden_dropout_prob": settings["dropout"],
-            "attention_probs_dropout_prob": settings["attention_dropout"],
-            "layer_norm_eps": settings["norm_epsilon"],
-            "initializer_range": settings["initializer_range"],
-            **{f"{role}_token_id": vocabulary.special.get(role) for role in ("pad", "bos", "eos")},
+            **config_of({**settings, **shape}, weights["model.embeddings.word.weight"], vocabulary),
         }
 
 
