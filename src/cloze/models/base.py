@@ -158,14 +158,15 @@ class TokenHead(nn.Module):
 
 class Backbone(nn.Module, ABC):
     """A family. Settings are the `__init__` parameters after those that the program hands over by name: `vocabulary` (its size),
-    `length`, `pooler` and, where a family has one, `generator` (whether it is built)."""
+    `length`, `pooler` and, where a family has one, `generator` (whether it is built).
+
+    `opening` and `closing` are the roles of the special tokens that stand before and behind a text, where the tokenizer has them.
+    """
 
     reads: ClassVar[type[Record]] = Text
     caches: ClassVar[bool] = False  # whether it goes by `Batch.cache`; else a text that grows is read from its start
-    opening: ClassVar[
-        tuple[str, ...]
-    ] = ()  # roles of the special tokens that stand before a text, where the tokenizer has them
-    closing: ClassVar[tuple[str, ...]] = ()  # and behind it
+    opening: ClassVar[tuple[str, ...]] = ()
+    closing: ClassVar[tuple[str, ...]] = ()
     role: ClassVar[str]  # the role in words, for refusals: "sees both sides of every token"
     idle: ClassVar[tuple[str, ...]] = ()  # how the names of parameters end that some batches give no gradient but zeros
     width: int
