@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cloze.data import keyed
+from cloze.data.base import Sample
 
 Places = NDArray[np.int64]
 Unit = Literal["token", "whole_word", "ngram", "span"]
@@ -336,3 +337,12 @@ def corrupt(
     drawn = keyed.integers(keyed.stream(keys, "token")[sequences[replaced]], at - starts[replaced], choices)
     changed[at] = drawn if isinstance(replacements, int) else replacements[drawn]
     return changed, actions
+
+
+def fates_in_words(sample: Sample, special: NDArray[np.bool_]) -> list[list[str]]:
+    """For the lens: what was done to each token, from `targets["at"]` and `extra["actions"]`. special (V,) bool."""
+    words = np.full(len(sample.inputs.tokens), "", dtype=object)
+    words[special[sample.inputs.tokens]] = "special"
+    names = np.array(["masked", "replaced", "kept"], dtype=object)
+    words[sample.targets["at"]] = names[sample.extra["actions"]]
+    return by_sequence(words, sample.inputs.lengths)

@@ -36,7 +36,7 @@ from cloze.objectives.formats import (
     split_at_documents,
 )
 from cloze.objectives.pairs import Negatives, Pair, PairRules, Pairs, PairSampler
-from cloze.objectives.shares import check_fates, check_share
+from cloze.objectives.shares import check_fates, check_share, tally_fates
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
@@ -278,11 +278,7 @@ class MaskedExamples(ExampleBuilder):
     # for the lens and the audit
 
     def explain(self, sample: Sample) -> list[list[str]]:
-        words = np.full(len(sample.inputs.tokens), "", dtype=object)
-        words[self._special[sample.inputs.tokens]] = "special"
-        names = np.array(["masked", "replaced", "kept"], dtype=object)
-        words[sample.targets["at"]] = names[sample.extra["actions"]]
-        return corruption.by_sequence(words, sample.inputs.lengths)
+        return corruption.fates_in_words(sample, self._special)
 
     def tally(self, sample: Sample) -> dict[str, Tally]:
         at, extra = sample.targets["at"], sample.extra
@@ -306,9 +302,7 @@ class MaskedExamples(ExampleBuilder):
         # the tokens of a span share their fate: it is one trial
         fates = extra["actions"][at == extra["leaders"]] if self.unit == "span" else extra["actions"]
         of = "spans" if self.unit == "span" else "selected"
-        shares = (("masked", self.mask), ("replaced", self.random), ("kept", 1 - self.mask - self.random))
-        for action, (name, share) in enumerate(shares):
-            tallies[f"{name} of the {of}"] = Tally.share(share, int((fates == action).sum()), len(fates))
+        tallies |= tally_fates(fates, self.mask, self.random, of)
         if self.distribution is not None:
             drawn = extra["drawn"]
             for length, share in enumerate(self.distribution, start=1):

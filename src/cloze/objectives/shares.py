@@ -1,8 +1,13 @@
-"""Shares that settings name: refused where they cannot be."""
+"""Shares that settings name: refused where they cannot be, held against what was done."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from numpy.typing import NDArray
+
 from cloze.errors import Refusal
+from cloze.objectives.base import Tally
 
 
 def check_share(name: str, value: float, lowest_excluded: bool = False) -> None:
@@ -23,3 +28,12 @@ def check_fates(mask: float, random: float, keep: float) -> None:
             f"they add up to {mask + random + keep:g}, not 1. With objective.mask={mask:g} objective.random={random:g} it is "
             f"objective.keep={max(0.0, 1 - mask - random):g}."
         )
+
+
+def tally_fates(actions: NDArray[Any], mask: float, random: float, of: str = "selected") -> dict[str, Tally]:
+    """What is declared of the selected tokens' fates, and what `actions` (M,), as `corruption.corrupt` gives them, show."""
+    declared = (("masked", mask), ("replaced", random), ("kept", 1 - mask - random))
+    return {
+        f"{name} of the {of}": Tally.share(share, int((actions == action).sum()), len(actions))
+        for action, (name, share) in enumerate(declared)
+    }

@@ -19,7 +19,7 @@ from cloze.objectives.base import ExampleBuilder, Examples, StepOutput, Tally
 from cloze.objectives.corruption import beginnings
 from cloze.objectives.every_token import EveryToken
 from cloze.objectives.formats import lay_out, pack_sentences, special_places
-from cloze.objectives.shares import check_fates, check_share
+from cloze.objectives.shares import check_fates, check_share, tally_fates
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
@@ -194,11 +194,7 @@ class MixedExamples(ExampleBuilder):
         return judge
 
     def explain(self, sample: Sample) -> list[list[str]]:
-        words = np.full(len(sample.inputs.tokens), "", dtype=object)
-        words[self._special[sample.inputs.tokens]] = "special"
-        names = np.array(["masked", "replaced", "kept"], dtype=object)
-        words[sample.targets["at"]] = names[sample.extra["actions"]]
-        return corruption.by_sequence(words, sample.inputs.lengths)
+        return corruption.fates_in_words(sample, self._special)
 
     def tally(self, sample: Sample) -> dict[str, Tally]:
         at, extra = sample.targets["at"], sample.extra
@@ -214,9 +210,7 @@ class MixedExamples(ExampleBuilder):
         tallies["special among the selected"] = Tally.share(
             0.0, int(self._special[sample.targets["tokens"]].sum()), len(at)
         )
-        fate = (("masked", self.mask), ("replaced", self.random), ("kept", 1 - self.mask - self.random))
-        for action, (name, portion) in enumerate(fate):
-            tallies[f"{name} of the selected"] = Tally.share(portion, int((extra["actions"] == action).sum()), len(at))
+        tallies |= tally_fates(extra["actions"], self.mask, self.random)
         if self.ngrams:
             for length, portion in enumerate((1 - self.ngrams, self.ngrams / 2, self.ngrams / 2), start=1):
                 tallies[f"lengths drawn: {length} token{'s' * (length > 1)}"] = Tally.share(
