@@ -132,7 +132,7 @@ def test_all_tokens_are_language_modelling() -> None:
             assert positions.tolist() == list(range(len(text)))
 
 
-@pytest.mark.parametrize("setting", [{}, {"block": 20}, {"texts": "sentence"}], ids=str)
+@pytest.mark.parametrize("setting", [{}, {"block": 20, "texts": "apart"}, {"texts": "packed"}], ids=str)
 def test_samples_depend_on_their_keys_alone(setting: dict[str, Any]) -> None:
     builder = FragmentExamples(VOCABULARY, 64, **setting)
     examples = builder.build(random_corpus(5_000), 0)

@@ -65,7 +65,7 @@ class FragmentExamples(ExampleBuilder):
         random: float = 0.1,
         keep: float = 0.1,
         block: int = 0,
-        texts: Literal["sentence", "apart", "packed"] = "apart",
+        texts: Literal["sentence", "apart", "packed"] = "sentence",
         judged_share: float = 0.5,
     ) -> None:
         check_share("share", share, lowest_excluded=True)
