@@ -389,6 +389,26 @@ def test_what_a_t5_writes_goes_by_its_noise(runs: Path, tmp_path: Path) -> None:
     assert loaded.predict("the [MASK] lay in [MASK]") == loaded.predict("the <extra_id_0> lay in <extra_id_0>")
 
 
+def test_a_model_is_told_the_language(runs: Path, tmp_path: Path) -> None:
+    folder = copy_of(runs / "xlm.XLM", tmp_path / "model")
+    config = storage.read_json(folder / storage.CONFIG)
+    storage.write_json(folder / storage.CONFIG, config | {"languages": ["a", "b", "c"]})
+    loaded = cloze.load(folder)
+    vectors = {said: loaded.predict("the old", task="vectors", language=said)[0].values for said in ("a", "b", 1, 2)}
+    assert torch.equal(vectors["b"], vectors[1]) and not torch.allclose(vectors["a"], vectors["b"], atol=1e-3)
+    # by hand: the embeddings of the languages are all that differs
+    with torch.no_grad():
+        shift = loaded.model.language.weight[2] - loaded.model.language.weight[0]  # type: ignore[union-attr,index]
+        loaded.model.language.weight[0] += shift  # type: ignore[union-attr,index]
+    assert torch.allclose(loaded.predict("the old", task="vectors")[0].values, vectors[2], atol=1e-5)
+    for task, text in (("fill", "the [MASK]"), ("continue", "the")):
+        assert loaded.predict(text, task=task, language="c") == loaded.predict(text, task=task, language=2)
+    with pytest.raises(Refusal, match="language=d is not one that this model tells apart; accepted: a, b, c"):
+        loaded.predict("the [MASK]", language="d")
+    with pytest.raises(Refusal, match="language has no effect"):
+        cloze.load(runs / "bert.Bert").predict("the [MASK]", language=1)
+
+
 def test_elmo_gives_vectors_of_words_that_it_has_never_seen(runs: Path) -> None:
     loaded = cloze.load(runs / "elmo.ELMo")
     (one,), (other,) = (loaded.predict(f"the {word} ships", task="vectors", layer=0) for word in ("blue", "green"))

@@ -43,7 +43,7 @@ class Initial:
 
     `settings` {"model": {"_target_": …, its settings}}; `weights` with the keys "model.*" and "objective.*", in 32 bits
     on the CPU; the tokenizer, whose vocabulary is as large as the embedding; the longest sequence it was made for;
-    the settings of the objective that a run of ours was trained under.
+    the settings of the objective that a run of ours was trained under, and the names of its text's languages.
     """
 
     settings: dict[str, Any]
@@ -51,6 +51,7 @@ class Initial:
     tokenizer: Tokenizer
     length: int
     objective: dict[str, Any] | None = None
+    languages: tuple[str, ...] = ()
 
 
 @dataclass
@@ -60,6 +61,7 @@ class Pretrained:
     `length` is the longest sequence that `encode` makes: what the run was trained with, or the position table's size.
     `objective` are the settings of what a run of ours was trained under, None for checkpoints of others. `discriminator`: the head
     that tells replaced tokens, for models that learnt it; `generator_head`: that of such a model's generator, which fills blanks.
+    `languages` are the names of those that the run's text had, in the order of their numbers.
     """
 
     model: Backbone
@@ -69,6 +71,7 @@ class Pretrained:
     objective: dict[str, Any] | None = None
     discriminator: nn.Module | None = None
     generator_head: TokenHead | None = None
+    languages: tuple[str, ...] = ()
 
     def to(self, device: torch.device | str) -> Pretrained:
         """The same on another device."""
@@ -187,7 +190,8 @@ class Pretrained:
         "vectors"   returns `Vectors` (`layer=`: its number, "last", "all" or "mix")
 
         What writes takes the settings of `cloze.inference.Decoding`: `tokens=`, `temperature=`, `top_k=`, `top_p=`, `beams=`,
-        `seed=` … (greedy by default). Raises Refusal for what the model cannot do and settings that its task does not have.
+        `seed=` … (greedy by default). A model that tells languages apart takes `language=`, a name or a number (0 by default).
+        Raises Refusal for what the model cannot do and settings that its task does not have.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
         return inference.predict(self, texts, task, settings)
@@ -208,6 +212,7 @@ def load(source: str | Path, device: torch.device | str = "cpu", trusted: Sequen
     if has_head:
         head.load_state_dict({name: given[name] for name in head.state_dict()})
     loaded = Pretrained(model.eval(), initial.tokenizer, head.eval() if has_head else None, initial.length)
+    loaded.languages = initial.languages
     loaded.objective, loaded.discriminator = initial.objective, _discriminator(model, initial)
     generator = getattr(model, "generator", None)
     weights = _part(initial.weights, "objective.generator_head.")
@@ -307,9 +312,8 @@ def _from_run(folder: Path, trusted: Sequence[str], stored: storage.Stored | Non
     _refuse_settings(folder, family, node)
     tokenizer = _as_large(Tokenizer.load(folder), int(stored.config["vocabulary"]), folder)
     length, objective = int(stored.config["length"]), stored.config.get("objective")
-    return Initial(
-        {"model": node}, stored.weights, tokenizer, length, objective if isinstance(objective, dict) else None
-    )
+    learnt, languages = objective if isinstance(objective, dict) else None, stored.config.get("languages") or ()
+    return Initial({"model": node}, stored.weights, tokenizer, length, learnt, tuple(map(str, languages)))
 
 
 def _from_transformers(folder: Path, config: Mapping[str, Any]) -> Initial:

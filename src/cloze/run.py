@@ -99,6 +99,7 @@ def description(prepared: Prepared) -> dict[str, Any]:
         "objective": settings["objective"],
         "vocabulary": prepared.tokenizer.vocabulary.size,
         "length": prepared.checked.top.length,
+        **({"languages": list(names)} if (names := prepared.train_text.language_names) else {}),
     }
 
 

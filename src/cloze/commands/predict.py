@@ -24,6 +24,7 @@ SETTINGS = {  # the options that are handed on as they are, where they are said
     "length_penalty": (float, "X", "divide a text's log-probability by length^X when beams are compared (default 1)"),
     "no_repeat_ngram": (int, "N", "never write the same N tokens in a row twice"),
     "seed": (int, "S", "of what is drawn (default 0)"),
+    "language": (str, "L", "the texts' language, by name or number, for models that tell languages apart"),
     "k": (int, "K", "so many guesses for each blank (default 5)"),
 }
 
@@ -176,5 +177,6 @@ def _table(task: str, texts: Sequence[str], said: Sequence[Any]) -> None:
 def _plain(task: str, texts: Sequence[str], said: Sequence[Any]) -> None:
     """A line for each text, its parts between tabs."""
     for text, each in zip(texts, said, strict=True):
-        parts = [text, *(cell.replace("\n", "; ") for cell in _cells(task, each) if cell)]
+        answer, about = _cells(task, each)
+        parts = filter(None, [text, answer, about.replace("\n", "; ")])
         print("\t".join(" ".join(part.split()) for part in parts))

@@ -44,10 +44,17 @@ class Filled:
 
 
 def fill_blanks(
-    model: Bidirectional, head: TokenHead, tokenizer: Speller, texts: Sequence[str], k: int = 5, bare: bool = False
+    model: Bidirectional,
+    head: TokenHead,
+    tokenizer: Speller,
+    texts: Sequence[str],
+    k: int = 5,
+    bare: bool = False,
+    language: int = 0,
 ) -> list[Filled]:
     """Each `[MASK]` of each text with its k best fillings; blanks of one text are filled independently of each other.
-    `bare`: no special tokens are put around a text, for models that were trained on text without them.
+    `bare`: no special tokens are put around a text, for models that were trained on text without them. `language`: the number of the
+    texts' language.
 
     Raises Refusal where a text has no blank, or more tokens than the model has positions, or where the tokenizer has no
     mask token. Special tokens are never guessed.
@@ -70,7 +77,9 @@ def fill_blanks(
     with judging(model, head):
         for first in range(0, len(rows), AT_ONCE):
             few = slice(first, first + AT_ONCE)
-            shares_of, tokens_of = best(_asked(model, head, rows[few], blanks[few], cls, bare), tokenizer.vocabulary, k)
+            shares_of, tokens_of = best(
+                _asked(model, head, rows[few], blanks[few], cls, bare, language), tokenizer.vocabulary, k
+            )
             probabilities, choices = probabilities + shares_of, choices + tokens_of
     guesses = iter(zip(probabilities, choices, strict=True))
     filled = []
@@ -111,12 +120,13 @@ def _asked(
     blanks: Sequence[Sequence[int]],
     cls: int | None,
     bare: bool,
+    language: int,
 ) -> Tensor:
     """(blanks, V) logits."""
     inputs = flat(rows)
     at = torch.tensor([start + i for start, own in zip(inputs.layout.offsets[:-1], blanks, strict=True) for i in own])
     if not isinstance(model, TwoStreams):
-        return logits_at(model, head, batch_for(model, inputs), at)
+        return logits_at(model, head, batch_for(model, inputs, language=language), at)
     inputs.order = torch.full_like(inputs.tokens, -1).index_fill(0, at, 0)  # each blank from what is given alone
     inputs.queries, inputs.segments = at, segments_of(model, inputs.tokens, cls, bare)
     if model.closing[-1:] == ("cls",):  # as it was trained: a [CLS] at the end is a segment of its own

@@ -24,7 +24,7 @@ class Growing:
     `rows` are the ids so far, `inputs` those that an encoder reads, `positions` where each row begins (0 where not given).
     `prefix`: how many tokens of each text may be seen whole, for models that were trained so.
     `mask`: the token that is put where the next one is asked for, and the segment of such texts, for models that predict a token
-    where it stands and not before it. `bare`: see `segments_of`.
+    where it stands and not before it. `bare`: see `segments_of`; `language`: see `batch_for`.
     """
 
     def __init__(
@@ -37,6 +37,7 @@ class Growing:
         prefix: Sequence[int] | None = None,
         mask: tuple[int, int] | None = None,
         bare: bool = False,
+        language: int = 0,
         cached: bool = True,
     ) -> None:
         self.model, self.head = model, head
@@ -44,7 +45,7 @@ class Growing:
         self._inputs = None if inputs is None else [list(row) for row in inputs]
         self._positions = list(positions) if positions else [0] * len(self.rows)
         self._prefix = None if prefix is None else list(prefix)
-        self._mask, self._bare = mask, bare
+        self._mask, self._bare, self._language = mask, bare, language
         self._cache = Cache() if cached and type(model).caches and mask is None else None
 
     def logits(self) -> Tensor:
@@ -62,7 +63,7 @@ class Growing:
             written = self._whole()
         lasts = torch.tensor(written.layout.offsets[1:]) - 1
         if self._inputs is None:
-            batch = batch_for(self.model, written)
+            batch = batch_for(self.model, written, language=self._language)
         else:
             batch = batch_for(self.model, flat(self._inputs), written)
         batch.cache = self._cache
@@ -126,13 +127,15 @@ def generate(
     limits: Sequence[int] | None = None,
     mask: tuple[int, int] | None = None,
     bare: bool = False,
+    language: int = 0,
     cached: bool = True,
 ) -> list[list[int]]:
     """What is written after each of `starts` (none empty), up to the token `end`, which is left out, or as far as `decoding` and
     `limits`, tokens for each text, let it go. Many texts are written a few at a time.
 
-    With `inputs` the model reads those and writes behind `starts`. `positions`: where each start begins. `prefix`, `mask`, `bare`:
-    see `Growing`. A model with a position table stops where the table ends. `cached=False` reads everything again for each token.
+    With `inputs` the model reads those and writes behind `starts`. `positions`: where each start begins. `prefix`, `mask`, `bare`,
+    `language`: see `Growing`. A model with a position table stops where the table ends. `cached=False` reads everything again for
+    each token.
     """
     decoding = decoding or Decoding()
     most = model.positions
@@ -158,6 +161,7 @@ def generate(
                 None if prefix is None else prefix[few],
                 mask,
                 bare,
+                language,
                 cached,
             )
             written += write(growing, room[few], end, decoding, first)

@@ -38,6 +38,11 @@ def predict(loaded: Pretrained, texts: Sequence[str], task: Task | None, setting
         raise Refusal(f"task={chosen}: a {name} {model.role}; with this one: task={'|'.join(able)}.")
     writes = chosen in ("continue", "rewrite") or (chosen == "fill" and isinstance(model, EncoderDecoder))
     accepted = WRITING if writes else {"fill": ("k",), "vectors": ("layer",)}.get(chosen, ())
+    settings = dict(settings)
+    spoken = {}
+    if model.languages is not None and chosen in ("fill", "continue", "vectors"):
+        accepted += ("language",)
+        spoken["language"] = _language(settings.pop("language", 0), loaded.languages, model.languages)
     for setting in settings:
         if setting not in accepted:
             has = f"; it has: {', '.join(accepted)}." if accepted else "."
@@ -49,18 +54,17 @@ def predict(loaded: Pretrained, texts: Sequence[str], task: Task | None, setting
         assert loaded.discriminator is not None
         return cast("list[Any]", replaced_tokens(loaded.model, loaded.discriminator, tokenizer, texts))
     if chosen == "vectors":
-        return cast("list[Any]", vectors(loaded.model, tokenizer, texts, loaded.one_sided, **settings))
+        return cast("list[Any]", vectors(loaded.model, tokenizer, texts, loaded.one_sided, **settings, **spoken))
     assert head is not None
     bare = (loaded.objective or {}).get("documents") == "continued"  # text that goes on has nothing around it
     if not writes:
-        return cast("list[Any]", fill_blanks(model, head, tokenizer, texts, bare=bare, **settings))  # type: ignore[arg-type]
+        return cast("list[Any]", fill_blanks(model, head, tokenizer, texts, bare=bare, **settings, **spoken))  # type: ignore[arg-type]
     if chosen == "continue":
         whole = bool(getattr(learnt, "prefixes", False))
         steerable = isinstance(model, Steerable) and "mask" in tokenizer.vocabulary.special
         by_mask = steerable and task_learnt(loaded.objective) != "continue"
-        return cast(
-            "list[Any]", continue_text(model, head, tokenizer, texts, Decoding(**settings), whole, by_mask, bare)
-        )
+        ways: dict[str, Any] = {"whole": whole, "by_mask": by_mask, "bare": bare, **spoken}
+        return cast("list[Any]", continue_text(model, head, tokenizer, texts, Decoding(**settings), **ways))
     assert isinstance(model, EncoderDecoder)
     decoding = Decoding(**{"tokens": 60, **settings})
     if chosen == "fill":
@@ -68,3 +72,13 @@ def predict(loaded: Pretrained, texts: Sequence[str], task: Task | None, setting
         return cast("list[Any]", fill(model, head, tokenizer, texts, decoding))
     begins = getattr(learnt, "begins", None) or model.begins
     return cast("list[Any]", rewrite(model, head, tokenizer, texts, decoding, begins))
+
+
+def _language(said: str | int, names: Sequence[str], count: int) -> int:
+    """The number of a language, said by its name or number. Raises Refusal."""
+    known = list(names) or [str(number) for number in range(count)]
+    if str(said) in known:
+        return known.index(str(said))
+    if str(said).isdigit() and int(said) < count:
+        return int(said)
+    raise Refusal(f"language={said} is not one that this model tells apart; accepted: {', '.join(known)}.")

@@ -31,7 +31,12 @@ class Vectors:
 
 
 def vectors(
-    model: Backbone, tokenizer: Tokenizer, texts: Sequence[str], one_sided: bool = False, layer: Layer = "last"
+    model: Backbone,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    one_sided: bool = False,
+    layer: Layer = "last",
+    language: int = 0,
 ) -> list[Vectors]:
     """The hidden states of each text's tokens, special ones included, on the CPU. An encoder-decoder gives its encoder's; a model
     that reads characters (ELMo) gives those of the text's words, whether its vocabulary has them or not.
@@ -52,12 +57,12 @@ def vectors(
                 for own, layers in zip(words, states, strict=True)
             ]
         else:
-            found += _of_tokens(model, tokenizer, few, one_sided, layer)
+            found += _of_tokens(model, tokenizer, few, one_sided, layer, language)
     return found
 
 
 def _of_tokens(
-    model: Backbone, tokenizer: Tokenizer, texts: Sequence[str], one_sided: bool, layer: Layer
+    model: Backbone, tokenizer: Tokenizer, texts: Sequence[str], one_sided: bool, layer: Layer, language: int
 ) -> list[Vectors]:
     rows = [enclose(model, tokenizer.encode(text, special=True), tokenizer.vocabulary) for text in texts]
     if any(not row for row in rows):
@@ -66,7 +71,7 @@ def _of_tokens(
     inputs = flat(rows, "causal" if one_sided else "bidirectional")
     inputs.segments = segments_of(model, inputs.tokens, tokenizer.vocabulary.special.get("cls"))
     with judging(model):
-        states = model(batch_for(model, inputs), every_layer=True)
+        states = model(batch_for(model, inputs, language=language), every_layer=True)
     picked = _picked(states.layers, layer).cpu()
     parts = torch.split(picked, [len(row) for row in rows], dim=-2)
     return [

@@ -22,13 +22,15 @@ def continue_text(
     whole: bool = False,
     by_mask: bool = False,
     bare: bool = False,
+    language: int = 0,
     cached: bool = True,
 ) -> list[str]:
     """What the model writes after each text, up to the end of the text or as far as `decoding` says; the text itself left out.
 
     `whole`: the text is seen from both sides, as models are trained under objective=prefix_lm. `by_mask`: the model predicts a token
-    where a mask token stands for it, as under objective=unilm. `bare`: it was trained on text without segments. It also ends where
-    the model has no more positions. Raises Refusal where a text leaves no position to write at.
+    where a mask token stands for it, as under objective=unilm. `bare`: it was trained on text without segments. `language`: the
+    number of the texts' language. It also ends where the model has no more positions. Raises Refusal where a text leaves no position
+    to write at.
     """
     vocabulary = tokenizer.vocabulary
     opening = _before_a_document(model, vocabulary, by_mask)
@@ -39,7 +41,7 @@ def continue_text(
     prefix = [len(row) for row in rows] if whole else None
     segment = 2 if getattr(model, "segments", 0) > 2 else 0  # UniLM's for texts read from left to right
     mask = (vocabulary["mask"], segment) if by_mask else None
-    ways: dict[str, Any] = {"prefix": prefix, "mask": mask, "bare": bare, "cached": cached}
+    ways: dict[str, Any] = {"prefix": prefix, "mask": mask, "bare": bare, "language": language, "cached": cached}
     written = generate(model, head, rows, _end(vocabulary), decoding, **ways)
     return [tokenizer.decode(row) for row in written]
 
