@@ -11,12 +11,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cloze.compose import compose
+from cloze.data.base import Vocabulary
 from cloze.errors import Refusal
 from cloze.models.base import Batch, Memory
 from cloze.models.layers.adaptive import AdaptiveHead
 from cloze.models.layout import Layout
 from cloze.models.padding import flat
 from cloze.models.transformer_xl import TransformerXL
+from cloze.objectives.clm import CausalLM
 from cloze.objectives.cross_entropy import token_cross_entropy
 from tests.models.parity import scramble
 
@@ -271,6 +273,13 @@ def test_words_are_a_distribution_and_its_loss_is_the_heads_own(cut: str) -> Non
     for p, gradient in zip(parameters, gradients, strict=True):
         assert (p.grad is None) == (gradient is None)
         assert gradient is None or (p.grad - gradient).abs().max() <= 1e-4
+
+
+def test_rows_at_a_time_have_no_effect_on_an_adaptive_head() -> None:
+    vocabulary = Vocabulary(WORDS, {"eos": 0})
+    assert CausalLM(built(), vocabulary, head_rows=5).head_rows == 5
+    with pytest.raises(Refusal, match="objective.head_rows=5 has no effect with an adaptive softmax"):
+        CausalLM(built(cutoffs=[10]), vocabulary, head_rows=5)
 
 
 def test_narrow_tables_are_what_one_wide_table_would_be() -> None:

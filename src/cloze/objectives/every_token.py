@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cloze.data.base import Vocabulary
 from cloze.errors import Refusal
-from cloze.models.base import Backbone, Batch, HiddenStates
+from cloze.models.base import Backbone, Batch, HiddenStates, TokenHead
 from cloze.objectives.base import M, Objective, R, StepOutput, Term
 from cloze.objectives.cross_entropy import token_cross_entropy
 
@@ -31,6 +31,10 @@ class EveryToken(Objective[M, R]):
                 f"objective.head_rows={head_rows} must be 0 (chosen by size) or the number of tokens at a time."
             )
         self.head = model.token_head()
+        if head_rows and type(self.head).cross_entropy is not TokenHead.cross_entropy:
+            raise Refusal(
+                f"objective.head_rows={head_rows} has no effect with an adaptive softmax, which never makes all logits."
+            )
         self.head_rows = head_rows
 
     def forward(self, model: M, batch: Batch) -> StepOutput:
