@@ -278,7 +278,7 @@ def test_words_are_a_distribution_and_its_loss_is_the_heads_own(cut: str) -> Non
 def test_rows_at_a_time_have_no_effect_on_an_adaptive_head() -> None:
     vocabulary = Vocabulary(WORDS, {"eos": 0})
     assert CausalLM(built(), vocabulary, head_rows=5).head_rows == 5
-    with pytest.raises(Refusal, match="objective.head_rows=5 has no effect with an adaptive softmax"):
+    with pytest.raises(Refusal, match=r"objective\.head_rows=5 has no effect with an adaptive softmax"):
         CausalLM(built(cutoffs=[10]), vocabulary, head_rows=5)
 
 
