@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import sys
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from cloze.models.layers.heads import TiedHead, UntiedHead
 from cloze.models.padding import flat
 from cloze.models.t5 import T5
 from cloze.models.transformer_xl import TransformerXL
+from cloze.models.xlm import XLM
 from cloze.models.xlnet import XLNet
 from tests.models.parity import scramble
 
@@ -268,6 +270,26 @@ def test_pseudo_perplexity_hides_one_token_at_a_time() -> None:
                 nats -= float(loaded.head(states[i + 1 : i + 2], model.word_embedding).log_softmax(-1)[0, token])
     assert found.nats == pytest.approx(nats, rel=1e-5)
     assert evaluate(loaded, corpus([600]), pseudo_tokens=60)[0].scored == 60
+
+
+@pytest.mark.parametrize("task", ["continue", "fill"])
+def test_a_model_that_tells_languages_apart_is_told_them(task: str) -> None:
+    """The middle document is in the second language: read with its embedding, which the others know nothing of."""
+    model, made = random(XLM, languages=2), corpus([6, 9, 4])
+    text = replace(made, languages=np.array([0, 1, 0], np.int32), language_names=("a", "b"))
+    special = {"eos": END} if task == "continue" else {"cls": 1, "sep": 2, "mask": 3}
+    loaded = pretrained(model, 16, "apart", **special)
+    loaded.objective = loaded.objective if task == "continue" else None
+    assert loaded.task == task
+
+    def nats() -> list[float]:
+        return [evaluate(loaded, each)[0].nats for each in (text, made)]
+
+    told, untold = nats()
+    with torch.no_grad():
+        model.language.weight[1] = model.language.weight[0]
+    same, still = nats()
+    assert still == untold == pytest.approx(same, rel=1e-6) and told != pytest.approx(untold, rel=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -191,19 +191,27 @@ class _Text:
     stretches: NDArray[np.int64]
     ends: int
     bare: bool  # as in training: without segments
+    languages: Tensor | None  # of each token
 
     @classmethod
     def of(cls, corpus: TokenizedCorpus, end_of_text: int | None, documents: str) -> _Text:
         apart, bare = documents == "apart", documents == "continued"
         plain = corpus.tokens.astype(np.int64)
         begins = corpus.sentences[corpus.documents]
+        spoken = None if corpus.languages is None else np.repeat(corpus.languages, np.diff(begins)).astype(np.int64)
         if end_of_text is None:
             edges = np.stack([begins[:-1], begins[1:] - 1], axis=1) if apart else np.array([[0, len(plain) - 1]])
-            return cls(torch.from_numpy(plain), edges, 0, bare)
+            return cls(torch.from_numpy(plain), edges, 0, bare, None if spoken is None else torch.from_numpy(spoken))
         tokens = np.insert(plain, begins, end_of_text)
+        if (
+            spoken is not None
+        ):  # an end of text is in the language of the document behind it, the last in that before it
+            assert corpus.languages is not None
+            spoken = np.insert(spoken, begins, np.append(corpus.languages, corpus.languages[-1]))
         ends = ends_of_text(corpus)
         edges = np.stack([ends[:-1], ends[1:]], axis=1) if apart else ends[None, [0, -1]]
-        return cls(torch.from_numpy(tokens), edges, len(corpus), bare)
+        tongues = None if spoken is None else torch.from_numpy(spoken)
+        return cls(torch.from_numpy(tokens), edges, len(corpus), bare, tongues)
 
 
 def windows(stretches: NDArray[np.int64], length: int, stride: int) -> Windows:
@@ -262,6 +270,9 @@ def _cost(
         inputs.order, inputs.queries = inputs.positions.clone(), at + 1 - ahead
         inputs.segments = segments_of(model, inputs.tokens, None, text.bare)
     batch: Batch = batch_for(model, inputs)
+    if model.languages is not None and text.languages is not None:
+        own = torch.cat([text.languages[start + ahead : end + behind] for start, end, _ in cut.tolist()])
+        batch.inputs.languages = own.to(batch.inputs.tokens.device)
     batch.memory, batch.continues = memory, memory is not None
     states = model(batch)
     if streams:
@@ -289,6 +300,8 @@ def _pseudo(loaded: Pretrained, head: TokenHead, corpus: TokenizedCorpus, window
     nats, scored = 0.0, 0
     with judging(model, head):
         for start, end, _ in cut[few].tolist():
+            document = int(np.searchsorted(begins, start, side="right")) - 1
+            language = 0 if corpus.languages is None else int(corpus.languages[document])
             row = corpus.tokens[start:end].astype(np.int64).tolist()
             whole = enclose(model, row, vocabulary)
             for first in range(0, len(row), AT_ONCE):
@@ -296,7 +309,7 @@ def _pseudo(loaded: Pretrained, head: TokenHead, corpus: TokenizedCorpus, window
                 inputs = flat([whole] * len(places))
                 at = torch.tensor([number * len(whole) + before + i for number, i in enumerate(places)])
                 inputs.tokens[at] = vocabulary["mask"]
-                states = model(batch_for(model, inputs)).last
+                states = model(batch_for(model, inputs, language=language)).last
                 targets = torch.tensor([row[i] for i in places], device=states.device)
                 hidden = states[at.to(states.device)]
                 total, _ = token_cross_entropy(head, hidden, embedding_for(model, head), targets)

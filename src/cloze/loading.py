@@ -143,6 +143,8 @@ class Pretrained:
         first = self.tokenizer.encode(text, special=True)
         if second is None:
             row = inference.enclose(self.model, first, vocabulary, self.length)
+            if not row and "eos" not in vocabulary.special:
+                raise ValueError("texts: one is empty, and this tokenizer has no token that could stand for it")
             return row or [vocabulary["eos"]], self._segments(len(row), 0)
         other = self.tokenizer.encode(second, special=True)
         around = inference.enclose(self.model, [], vocabulary)

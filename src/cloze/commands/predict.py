@@ -178,5 +178,5 @@ def _plain(task: str, texts: Sequence[str], said: Sequence[Any]) -> None:
     """A line for each text, its parts between tabs."""
     for text, each in zip(texts, said, strict=True):
         answer, about = _cells(task, each)
-        parts = filter(None, [text, answer, about.replace("\n", "; ")])
+        parts = [text, answer, *([about.replace("\n", "; ")] if about else [])]
         print("\t".join(" ".join(part.split()) for part in parts))
