@@ -13,6 +13,8 @@ import pytest
 
 import cloze
 from cloze.cli import main
+from cloze.commands import predict
+from cloze.inference import Doubted
 from tests.pretrained import saved_run
 
 BERT, GPT2, T5 = "bert.Bert", "gpt2.GPT2", "t5.T5"
@@ -130,6 +132,17 @@ def test_a_table_at_a_terminal(runs: Path, capsys: pytest.CaptureFixture[str], m
     assert "guesses for each blank" in table and "[MASK]" in table and "│" in table
     assert command(runs / GPT2, "the old", "--task", "vectors") == 0
     assert "× 32 numbers" in capsys.readouterr().out
+
+
+def test_doubts_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    said = Doubted("she ate fog", ("she", "ate", "fog"), (0.01, 0.2, 0.9))
+    predict._plain("replaced", ["she ate fog"], [said])
+    assert capsys.readouterr().out == "she ate fog\tfog\tshe 0.01, ate 0.20, fog 0.90\n"
+    assert predict.record("replaced", "she ate fog", said) == {
+        "text": "she ate fog", "tokens": ["she", "ate", "fog"], "replaced": [0.01, 0.2, 0.9]
+    }  # fmt: skip
+    predict._table("replaced", ["she ate fog"], [said])
+    assert "replaced?" in capsys.readouterr().out
 
 
 def test_help_needs_no_torch() -> None:
