@@ -303,6 +303,20 @@ def test_spans_are_filled_as_transformers_generates(runs: Path, tmp_path: Path) 
     assert loaded.predict("the old [MASK] lay in [MASK]") == loaded.predict("the old <extra_id_0> lay in <extra_id_1>")
 
 
+def test_masks_in_a_row_may_have_spaces_between_them(runs: Path) -> None:
+    """A byte-level space that is left alone is a token, which would stand among the masks."""
+    from cloze.inference.writing import fill_fragments
+
+    loaded = cloze.load(runs / "mass.Mass")
+    model: Any = loaded.model
+    assert loaded.head is not None
+    texts = ["the old [MASK] [MASK] lay in fog", "the old[MASK][MASK] lay in fog"]
+    spaced, close = fill_fragments(model, loaded.head, loaded.tokenizer, texts)
+    assert spaced == close and spaced.endswith(" lay in fog")
+    with pytest.raises(Refusal, match=r"write its \[MASK\]s in a row"):
+        fill_fragments(model, loaded.head, loaded.tokenizer, ["the [MASK] old [MASK]"])
+
+
 @pytest.mark.parametrize("family", LEARNS)
 def test_samples_while_training_change_nothing(family: str, runs: Path) -> None:
     import numpy as np

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -131,7 +132,9 @@ def fill_fragments(
     vocabulary = tokenizer.vocabulary
     rows, first, sizes = [], [], []
     for text in texts:
-        row = [*tokenizer.encode(text.replace(BLANK, tokenizer.roles["mask"]), special=True), vocabulary["eos"]]
+        # tokens hold the space before their word, so what a mask stands for does too: one that is left would be a token of its own
+        marked = re.sub(r"\s*" + re.escape(BLANK), lambda _: tokenizer.roles["mask"], text)
+        row = [*tokenizer.encode(marked, special=True), vocabulary["eos"]]
         at = [i for i, token in enumerate(row) if token == vocabulary["mask"]]
         if not at:
             raise Refusal(f"{text!r} has no blank: write [MASK] for each token that is to be filled in")
