@@ -66,7 +66,8 @@ class Spans:
 
 def rounded_up(counts: Integers, share: float) -> Integers:
     """A share of each of `counts`, rounded up; what is a whole number but for the last binary digit stays one."""
-    return np.ceil(counts * share - 1e-9).astype(np.int64)
+    parts: Integers = np.ceil(counts * share - 1e-9).astype(np.int64)
+    return parts
 
 
 def poisson(mean: float) -> NDArray[np.float64]:
