@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from cloze.folder import RunFolder
 from cloze.models.base import Batch, Causal, HiddenStates, TokenHead
 from cloze.objectives.clm import CausalExamples, CausalLM
 from cloze.training.callbacks.conductor import Conductor
+from cloze.training.hardware import Hardware
 
 VOCABULARY = Vocabulary(jobs.SIZE, {**jobs.VOCABULARY.special, "eos": 4})
 LENGTH = 7
@@ -133,6 +135,25 @@ def test_the_state_is_carried_and_nothing_else_is(tmp_path: Path) -> None:
     together = torch.stack(nats).view(steps, LENGTH).mean(1)
     expected = [float(together[max(0, end - 3) : end].mean()) for end in (3, 6, 9, 12, 15, 18)]
     np.testing.assert_allclose(losses[:6], expected, rtol=1e-5)
+
+
+def test_measuring_threads_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps that are only measured change neither what is carried nor what is logged."""
+    from cloze.training import threads
+
+    def measured(step: Callable[[], object], *_: object) -> tuple[int, str]:
+        for _ in range(3):
+            step()
+        return 1, "measured"
+
+    common: dict[str, Any] = {"batch_size": 8, "steps": 6}
+    plain = jobs.run(tmp_path / "plain", **common, **settings())
+    monkeypatch.setattr(threads, "chosen_outside", lambda: None)
+    monkeypatch.setattr(threads, "calibrate", measured)
+    hardware = Hardware(accelerator="cpu", precision=32, workers=0)
+    after = jobs.run(tmp_path / "measured", **common, **settings(hardware=hardware))
+    assert after["weights_sha256"] == plain["weights_sha256"]
+    assert after["metrics"]["train/loss"] == plain["metrics"]["train/loss"]
 
 
 @pytest.mark.parametrize(("micro", "micro_after"), [(None, None), (4, 4), (4, 2)])
