@@ -4,7 +4,8 @@ Trains: two steps with finite losses, a gradient for every trainable parameter, 
 New choices in conf/ are found by themselves; the test says how many triples it saw.
 
 Every refusal is read. Of the triples that fit, each model is trained under each objective, each objective on each corpus and each model on
-each corpus; the rest, in which nothing meets for the first time, is behind the slow marker.
+each corpus; the rest, in which nothing meets for the first time, is behind the slow marker. So are, but for one, those on Python's own
+prose, which takes seconds to read and gives the same records as other text.
 """
 
 from __future__ import annotations
@@ -56,6 +57,7 @@ def first_meetings() -> list[tuple[str, str, str]]:
 
 FIRST = first_meetings()
 REST = [triple for triple in FITTING if triple not in set(FIRST)]
+PROSE = [triple for triple in FIRST if triple[2] == "pydocs"][1:]
 
 
 def test_how_many_triples_there_are() -> None:
@@ -137,7 +139,10 @@ def batch(parts: Prepared, epoch: int) -> Any:
 
 
 @pytest.mark.parametrize(
-    "triple", [*FIRST, *(pytest.param(triple, marks=pytest.mark.slow) for triple in REST)], ids="-".join
+    "triple",
+    [triple for triple in FIRST if triple not in PROSE]
+    + [pytest.param(triple, marks=pytest.mark.slow) for triple in [*PROSE, *REST]],
+    ids="-".join,
 )
 def test_what_fits_trains_reloads_and_predicts_the_same(triple: tuple[str, str, str], folder: Path) -> None:
     parts = prepared(folder, *triple)
