@@ -38,7 +38,8 @@ test: setup ## the default tests
 test-slow: setup ## only the slow tests: many kills, all printed commands
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m slow
 
-test-all: test test-slow ## the default tests and the slow ones
+test-all: setup ## every test there is
+	$(ONE_THREAD) $(BIN)/python -m pytest -n 2 -m "slow or not slow"
 
 lint: setup ## ruff: rules and format
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -4,7 +4,7 @@ Trains: two steps with finite losses, a gradient for every trainable parameter, 
 New choices in conf/ are found by themselves; the test says how many triples it saw.
 
 Every refusal is read. Of the triples that fit, each model is trained under each objective, each objective on each corpus and each model on
-each corpus; the rest, in which nothing meets for the first time, is behind the slow marker. So are, but for one, those on Python's own
+each corpus; the rest, in which nothing meets for the first time, is behind the marker `exhaustive`. So are, but for one, those on Python's own
 prose, which takes seconds to read and gives the same records as other text.
 """
 
@@ -141,7 +141,7 @@ def batch(parts: Prepared, epoch: int) -> Any:
 @pytest.mark.parametrize(
     "triple",
     [triple for triple in FIRST if triple not in PROSE]
-    + [pytest.param(triple, marks=pytest.mark.slow) for triple in [*PROSE, *REST]],
+    + [pytest.param(triple, marks=pytest.mark.exhaustive) for triple in [*PROSE, *REST]],
     ids="-".join,
 )
 def test_what_fits_trains_reloads_and_predicts_the_same(triple: tuple[str, str, str], folder: Path) -> None:
