@@ -317,6 +317,29 @@ def test_masks_in_a_row_may_have_spaces_between_them(runs: Path) -> None:
         fill_fragments(model, loaded.head, loaded.tokenizer, ["the [MASK] old [MASK]"])
 
 
+@pytest.mark.parametrize("family", ["roberta.Roberta", "bart.Bart"])
+def test_a_mask_takes_the_space_before_it(family: str, runs: Path, tmp_path: Path) -> None:
+    """As RoBERTa's does: the blank stands where in training a token stood that held its space; also for transformers."""
+    transformers = import_module("transformers")
+    from cloze.inference import fill_blanks, rewrite
+
+    loaded = cloze.load(runs / family)
+    tokenizer, vocabulary = loaded.tokenizer, loaded.tokenizer.vocabulary
+    before, behind = tokenizer.encode("the old"), tokenizer.encode("lay in fog")
+    row = [*before, vocabulary["mask"], vocabulary["mask"], *behind]
+    spaced, close = "the old <mask> <mask> lay in fog", "the old<mask><mask> lay in fog"
+    assert tokenizer.encode(spaced, special=True) == tokenizer.encode(close, special=True) == row
+    assert vocabulary["mask"] not in tokenizer.encode(spaced)
+    tokenizer.save(tmp_path / "tokenizer")
+    theirs = transformers.AutoTokenizer.from_pretrained(tmp_path / "tokenizer")
+    assert theirs(spaced, add_special_tokens=False)["input_ids"] == row
+    model: Any = loaded.model
+    assert loaded.head is not None
+    say: Any = fill_blanks if family == "roberta.Roberta" else rewrite
+    one, other = say(model, loaded.head, tokenizer, [t.replace("<mask>", "[MASK]") for t in (spaced, close)])
+    assert one == other
+
+
 @pytest.mark.parametrize("family", LEARNS)
 def test_samples_while_training_change_nothing(family: str, runs: Path) -> None:
     import numpy as np

@@ -69,6 +69,7 @@ class Tokenizer:
     def __init__(self, backend: tokenizers.Tokenizer, roles: dict[str, str], sentinels: Sequence[str] = ()) -> None:
         backend.no_padding()
         backend.no_truncation()
+        _take_the_space_before(backend, {*sentinels, *([roles["mask"]] if "mask" in roles else [])})
         self._backend = backend
         self.roles = dict(roles)
         self.sentinels = tuple(sentinels)
@@ -284,6 +285,21 @@ def _word_marks(
         for token, number in ids.items():
             begins[number] = token[:1] in ("▁", "\n") or token in added or _is_ideograph(token)
     return begins, None, prefix
+
+
+def _take_the_space_before(backend: tokenizers.Tokenizer, blanks: set[str]) -> None:
+    """Byte-level tokens hold the space before their word, so what stands for such tokens does too, as RoBERTa's mask does: a space that
+    was left before a blank would be a token of its own, which no model has seen there."""
+    import tokenizers
+
+    described = json.loads(backend.to_str()) if blanks else {}
+    if "ByteLevel" not in _kinds(described.get("pre_tokenizer")):
+        return
+    alone = [token for token in described["added_tokens"] if token["content"] in blanks and not token["lstrip"]]
+    kept = ("single_word", "rstrip", "normalized")
+    backend.add_special_tokens(
+        [tokenizers.AddedToken(each["content"], lstrip=True, **{name: each[name] for name in kept}) for each in alone]
+    )
 
 
 def _is_ideograph(token: str) -> bool:

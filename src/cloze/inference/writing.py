@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -132,8 +131,7 @@ def fill_fragments(
     vocabulary = tokenizer.vocabulary
     rows, first, sizes = [], [], []
     for text in texts:
-        # tokens hold the space before their word, so what a mask stands for does too: one that is left would be a token of its own
-        marked = re.sub(r"\s*" + re.escape(BLANK), lambda _: tokenizer.roles["mask"], text)
+        marked = text.replace(BLANK, tokenizer.roles["mask"])
         row = [*tokenizer.encode(marked, special=True), vocabulary["eos"]]
         at = [i for i, token in enumerate(row) if token == vocabulary["mask"]]
         if not at:
