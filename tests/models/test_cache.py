@@ -88,6 +88,26 @@ def test_cached_states_are_those_of_the_whole_text(name: str, way: Any) -> None:
             lengths = [n + 1 for n in lengths]
 
 
+@pytest.mark.parametrize("name", [name for name in CACHING if isinstance(FAMILIES[name](), EncoderDecoder)])
+def test_positions_may_begin_anywhere(name: str) -> None:
+    """As a fragment's do, which is written where it stands (objective=masked_fragment)."""
+    model, cache = model_of(name), Cache()
+    texts, sources, begin = rows([10, 12], 3), rows([9, 5], 4), torch.tensor([5, 3])
+    lengths = [1, 1]
+    with torch.no_grad():
+        for step in range(8):
+            whole = flat([text[:n] for text, n in zip(texts, lengths, strict=True)], "causal")
+            whole.positions = whole.positions + begin.repeat_interleave(torch.tensor(lengths))
+            expected = lasts(model(batch_of(model, whole, sources)).last, lengths)
+            read = whole
+            if step:
+                read = grown(texts, lengths)
+                read.positions = read.positions + begin
+            states = model(batch_of(model, read, sources, cache)).last
+            assert (states - expected).abs().max() <= 1e-5, step
+            lengths = [n + 1 for n in lengths]
+
+
 def test_a_prefix_that_is_seen_whole_stays_so() -> None:
     """The first call goes by its own layout: what is written behind a prefix sees the prefix's states as they were made there."""
     model, cache, texts = model_of("gpt2"), Cache(), rows([10, 12], 3)

@@ -52,6 +52,11 @@ class Cache:
         """Whether the first call has been: the encoder then need not be read again."""
         return bool(self._growing)
 
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """How many tokens of each text are kept, and so where the next one stands in what its layers look at."""
+        return next(iter(self._growing.values())).lengths if self._growing else ()
+
     def extend(
         self, layer: object, keys: Tensor, values: Tensor, layout: Layout
     ) -> tuple[Tensor, Tensor, Layout | None]:

@@ -232,8 +232,12 @@ class Stack(nn.Module):
         losses: Losses | None = None,
     ) -> list[Tensor]:
         """The embedding's output and every layer's, the last one normed. With a filled cache x is one new token a sequence."""
-        grows = cache is not None and cache.filled
-        bias = self.relative_bias.at(inputs.positions) if grows else self.relative_bias(layout.longest)
+        if (
+            cache is not None and cache.filled
+        ):  # distances go by the keys that are kept, wherever the text's positions begin
+            bias = self.relative_bias.at(torch.tensor(cache.lengths, device=x.device))
+        else:
+            bias = self.relative_bias(layout.longest)
         states = [drop(x, self.dropout, self.training)]
         for layer in self.layers:
             states.append(layer(states[-1], layout, bias, memory, memory_layout, cache, losses))
