@@ -90,17 +90,19 @@ def _train(words: Sequence[str]) -> int:
         raise Refusal(
             f"{unknown[0]} is not an option{did_you_mean(unknown[0], ['--help', '--cfg', '--multirun', '--debug'])}"
         )
+    from cloze.starting import with_family
+
     if any(word.startswith("sweeps=") for word in settings):
         from cloze.multirun import run_grid, study
 
-        return run_grid(study(settings))
+        return run_grid(with_family(study(settings)))
     if "-m" in flags or "--multirun" in flags:
         from cloze.multirun import run_grid
 
-        return run_grid(settings)
+        return run_grid(with_family(settings))
     from cloze.compose import compose
 
-    composed = compose(settings)
+    composed = compose(with_family(settings))
     from cloze.environment import prepare
 
     prepare()
@@ -113,8 +115,9 @@ def _show_config(settings: Sequence[str], resolve: bool) -> int:
     from omegaconf import OmegaConf
 
     from cloze.compose import compose
+    from cloze.starting import with_family
 
-    print(OmegaConf.to_yaml(compose(settings).config, resolve=resolve), end="")
+    print(OmegaConf.to_yaml(compose(with_family(settings)).config, resolve=resolve), end="")
     return 0
 
 

@@ -72,11 +72,12 @@ def _check_all(jobs: Sequence[Sequence[str]]) -> None:
     prepare()
     from cloze.check import check
     from cloze.run import initialised
+    from cloze.starting import with_family
 
     refused = []
     for job in jobs:
         try:
-            check(initialised(compose(job))[1])
+            check(initialised(compose(with_family(job)))[1])
         except Refusal as fault:
             refused.append(f"{' '.join(job)}: {fault}")
     if refused:
@@ -91,10 +92,11 @@ def _run_here(config: object) -> int:
 
     prepare()
     from cloze.run import execute
+    from cloze.starting import with_family
 
     words = [str(word) for word in HydraConfig.get().overrides.task]
     folder = Path(HydraConfig.get().sweep.dir) / str(HydraConfig.get().sweep.subdir)
-    return execute(compose([*words, f"output_dir={folder}"]))
+    return execute(compose(with_family([*words, f"output_dir={folder}"])))
 
 
 def _print_table() -> None:

@@ -13,6 +13,7 @@ from cloze.check import Checked, check
 from cloze.compose import Composed, choices, compose, parse, target
 from cloze.errors import Refusal
 from cloze.folder import RunFolder, is_follower
+from cloze.starting import refuse_architecture
 
 if TYPE_CHECKING:
     from cloze.loading import Initial
@@ -142,9 +143,7 @@ def initialised(composed: Composed) -> tuple[Initial | None, Composed]:
     if not isinstance(source, str):
         raise Refusal(f"init={source!r} must be a run's folder, a Hugging Face directory or a name")
     said = {override.key_or_group: override for override in parse(composed.words)}
-    for key in said:
-        if key in ("size", "tokenizer") or key.startswith(("size.", "tokenizer.")):
-            raise Refusal(f"{key}=… has no effect with init={source}: architecture and tokenizer come from there")
+    refuse_architecture(said, source)
     from cloze.environment import prepare
     from cloze.loading import initialise
 
