@@ -292,6 +292,27 @@ def test_a_model_that_tells_languages_apart_is_told_them(task: str) -> None:
     assert still == untold == pytest.approx(same, rel=1e-6) and told != pytest.approx(untold, rel=1e-3)
 
 
+@pytest.mark.parametrize("task", ["continue", "fill"])
+def test_languages_are_those_of_the_run_by_name(task: str) -> None:
+    """A split that begins with the run's second language numbers it first: it is read with its own embedding nevertheless."""
+    model, made = random(XLM, languages=2), corpus([6, 9, 4])
+    special = {"eos": END} if task == "continue" else {"cls": 1, "sep": 2, "mask": 3}
+    loaded = pretrained(model, 16, "apart", **special)
+    loaded.objective = loaded.objective if task == "continue" else None
+    loaded.languages = ("a", "b")
+    one = replace(made, languages=np.array([0, 1, 0], np.int32), language_names=("b", "a"))
+    same = replace(made, languages=np.array([1, 0, 1], np.int32), language_names=("a", "b"))
+    assert evaluate(loaded, one)[0].nats == pytest.approx(evaluate(loaded, same)[0].nats, rel=1e-6)
+    foreign = replace(one, language_names=("b", "d"))
+    with pytest.raises(Refusal, match=r"a language that this model does not know \(d\); its own: a, b\."):
+        evaluate(loaded, foreign)
+    loaded.languages = ()
+    assert evaluate(loaded, same)[0].nats != pytest.approx(evaluate(loaded, one)[0].nats, rel=1e-3)
+    three = replace(one, languages=np.array([0, 1, 2], np.int32), language_names=("a", "b", "c"))
+    with pytest.raises(Refusal, match=r"does not know \(c\); its own: 2, whose names it does not say"):
+        evaluate(loaded, three)
+
+
 @pytest.mark.parametrize(
     ("model", "settings", "words"),
     [

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from cloze.data.languages import numbered
 from cloze.errors import Refusal
 from cloze.inference.reading import batch_for, embedding_for, enclose, judging, segments_of
 from cloze.models.base import (
@@ -148,6 +149,7 @@ def evaluate(
         raise Refusal(
             f"a {name} that {model.role} gives no probability of a text here" + ("" if head else ": it has no head")
         )
+    corpus = _in_its_languages(loaded, corpus)
     window = loaded.length if window is None else window
     if window < 2 or (model.positions is not None and window > model.positions):
         most = "" if model.positions is None else f" and at most {model.positions}, the model's positions"
@@ -177,6 +179,20 @@ def evaluate(
         nats, scored = _in_windows(model, head, text, cut, backwards=True)
         found.append(Evaluation("right to left", nats, scored, text.ends, *facts, window))
     return found
+
+
+def _in_its_languages(loaded: Pretrained, corpus: TokenizedCorpus) -> TokenizedCorpus:
+    """The split with the numbers that the model's table has for its languages. Raises Refusal where it has none for one of them."""
+    own = numbered(corpus, loaded.languages)
+    rows = loaded.model.languages
+    if rows is None or rows == 1 or own.languages is None:
+        return own
+    known = loaded.languages or own.language_names[:rows]
+    unknown = [name for name in own.language_names if name not in known]
+    if unknown:
+        has = ", ".join(loaded.languages) or f"{rows}, whose names it does not say"
+        raise Refusal(f"the text has a language that this model does not know ({', '.join(unknown)}); its own: {has}.")
+    return own
 
 
 @dataclass(frozen=True)

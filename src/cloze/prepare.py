@@ -15,7 +15,7 @@ from cloze.check import Checked
 from cloze.data import keyed
 from cloze.data.base import Corpus, TokenizedCorpus
 from cloze.data.examples import indexed
-from cloze.data.languages import evened
+from cloze.data.languages import evened, numbered
 from cloze.data.store import tokenized
 from cloze.data.tokenizers import Tokenizer, obtain
 from cloze.errors import Refusal
@@ -87,8 +87,10 @@ def prepare(checked: Checked, initial: Initial | None = None, say: Say = print) 
     else:
         wanted = checked.nodes["tokenizer"].build()
         tokenizer = obtain(wanted, corpus, special_tokens, sentinels, cache, say)
-    train_text = tokenized(corpus, "train", tokenizer, cache, say=say)
+    known = () if initial is None else initial.languages
+    train_text = numbered(tokenized(corpus, "train", tokenizer, cache, say=say), known)
     validation_text = tokenized(corpus, "validation", tokenizer, cache, say=say)
+    validation_text = numbered(validation_text, train_text.language_names or known)
     vocabulary = tokenizer.vocabulary
     builder: ExampleBuilder = Node("objective", builder_class, checked.builder_settings).build(
         vocabulary=vocabulary, length=top.length
@@ -107,7 +109,7 @@ def prepare(checked: Checked, initial: Initial | None = None, say: Say = print) 
         pooler=checked.objective.pools(checked.settings["objective"]),
         generator=checked.objective.generates(checked.settings["objective"]),
     )
-    _refuse_languages(model, train_text)
+    _refuse_languages(model, train_text, validation_text, None if initial is None else f"init={top.init}")
     model.spell([tokenizer.token(number) for number in range(vocabulary.size)])
     torch.manual_seed(keyed.key(top.seed, "objective") >> 1)  # so that two objectives start from the same model
     objective: Objective[Any, Any] = checked.objective(model, vocabulary, **checked.objective_settings)
@@ -120,13 +122,27 @@ def prepare(checked: Checked, initial: Initial | None = None, say: Say = print) 
     )
 
 
-def _refuse_languages(model: Backbone, text: TokenizedCorpus) -> None:
-    """A model with a language table must have a row for each language of the text, where it looks at the table at all."""
-    there = len(text.language_names)
-    if model.languages is not None and 1 < model.languages < there:
+def _refuse_languages(
+    model: Backbone, train: TokenizedCorpus, validation: TokenizedCorpus, initial: str | None = None
+) -> None:
+    """A model with a language table must have a row for each language of the text, and one that training has seen, where it looks at
+    the table at all. `initial` says what the model was taken from, as a word of the command."""
+    if model.languages is None or model.languages == 1:
+        return
+    spoken = train.language_names
+    if model.languages < len(spoken):
+        few = f"the text has {len(spoken)} languages ({', '.join(spoken)})"
+        if initial is None:
+            raise Refusal(f"model.languages={model.languages} is too few: {few}. Say model.languages={len(spoken)}.")
         raise Refusal(
-            f"model.languages={model.languages} is too few: the text has {there} languages ({', '.join(text.language_names)}). "
-            f"Say model.languages={there}."
+            f"{initial} has a table of {model.languages} languages, which cannot grow, and with those it knows {few}. "
+            f"Train on the languages that it knows, or without init and with model.languages={len(spoken)}."
+        )
+    unseen = [name for name in validation.language_names if name not in spoken]
+    if unseen:
+        raise Refusal(
+            f"the validation text is also in a language that the training text is not in ({', '.join(unseen)}): "
+            "this model's table of languages has no trained row for it."
         )
 
 

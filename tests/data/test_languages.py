@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
+import pickle
+import unicodedata
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from cloze.check import check
 from cloze.compose import compose
 from cloze.data.base import TokenizedCorpus
-from cloze.data.languages import evened, of_places, runs
+from cloze.data.languages import evened, numbered, of_places, runs
+from cloze.data.store import opened
+from cloze.data.tokenizers import Tokenizer
 from cloze.errors import Refusal
+from cloze.models.bert import Bert
+from cloze.models.xlm import XLM
 from cloze.objectives.base import ExampleBuilder, Examples
 from cloze.objectives.clm import CausalExamples
 from cloze.objectives.mlm import MaskedExamples
-from cloze.prepare import _refuse_languages
+from cloze.prepare import _refuse_languages, prepare
 from tests.objectives.corpora import SPECIAL, random_corpus, sequences, vocabulary
 
 BUILDERS: dict[str, Any] = {
@@ -151,22 +160,83 @@ def test_what_sampling_leaves_alone(corpus: TokenizedCorpus) -> None:
 
 
 def test_a_model_with_too_few_languages_is_refused(corpus: TokenizedCorpus) -> None:
-    from cloze.models.bert import Bert
-    from cloze.models.xlm import XLM
 
     shape = {"layers": 1, "width": 8, "heads": 1, "inner": 8}
     with pytest.raises(
         Refusal, match=r"model\.languages=2 is too few: the text has 3 languages \(x, y, z\)\. Say model\.languages=3"
     ):
-        _refuse_languages(XLM(50, 20, False, **shape), corpus)
+        _refuse_languages(XLM(50, 20, False, **shape), corpus, corpus)
     for model in (
         XLM(50, 20, False, **shape, languages=3),
         XLM(50, 20, False, **shape, languages=1),
         Bert(50, 20, False, **shape),
     ):
-        _refuse_languages(model, corpus)
+        _refuse_languages(model, corpus, corpus)
 
 
 def test_the_setting_stands_where_languages_are() -> None:
     assert compose(["data=world_parallel"]).config.data.language_sampling == 0.7
     assert "language_sampling" not in compose(["data=world"]).config.data
+
+
+SMALL = ["data=world_parallel", "data.documents=60", "data.validation_documents=12", "model.layers=1", "model.width=32",
+         "model.heads=2", "model.inner=48", "tokenizer.vocabulary=600"]  # fmt: skip
+
+
+def spoken(text: TokenizedCorpus, tokenizer: Tokenizer) -> list[set[str]]:
+    """Which alphabets each document has letters of."""
+    begins = text.sentences[text.documents]
+    written = ["".join(map(tokenizer.token, text.tokens[a:b].tolist())) for a, b in itertools.pairwise(begins.tolist())]
+    return [{unicodedata.name(letter).split()[0] for letter in each if letter.isalpha()} for each in written]
+
+
+@pytest.mark.parametrize("translated", [0.0, 0.2, 1.0])
+def test_a_language_has_one_number_in_every_split(translated: float, tmp_path: Path) -> None:
+    """Whichever language a split begins with."""
+    swapped = 0
+    for seed in (1, 2, 3, 4):
+        words = [*SMALL, "model=xlm", "objective=mlm", f"data.translated={translated}", f"data.language_seed={seed}",
+                 f"cache_dir={tmp_path}"]  # fmt: skip
+        prepared = prepare(check(compose(words)), say=lambda line: None)
+        for text in (prepared.train_text, prepared.validation_text, prepared.validation.corpus):
+            assert text.language_names == prepared.train_text.language_names and text.languages is not None
+            theirs = [bool(letters - {"LATIN"}) for letters in spoken(text, prepared.tokenizer)]  # language b's
+            assert ((text.languages == text.language_names.index("b")) == theirs).all()
+            # to another process it goes as the name of its folder
+            sent = pickle.loads(pickle.dumps(text))
+            assert (sent.languages == text.languages).all() and sent.language_names == text.language_names
+            assert sent.fingerprint == text.fingerprint
+        folder = prepared.validation_text.folder
+        assert folder is not None
+        swapped += opened(folder).language_names != prepared.train_text.language_names
+    assert translated == 1.0 or swapped
+
+
+def test_languages_are_numbered_by_a_list_of_names(corpus: TokenizedCorpus) -> None:
+    assert corpus.languages is not None
+    assert (numbered(corpus, ()).languages == corpus.languages).all()
+    assert numbered(corpus, ("x", "y")).fingerprint == corpus.fingerprint
+    turned = numbered(corpus, ("z", "w", "x"))
+    assert turned.language_names == ("z", "w", "x", "y") and turned.fingerprint != corpus.fingerprint
+    assert (turned.languages == np.array([2, 3, 0])[corpus.languages]).all()
+    assert (numbered(turned, ("x", "y", "z")).languages != turned.languages).any()
+    plain = replace(corpus, languages=None, language_names=())
+    assert numbered(plain, NAMES) is plain
+
+
+def test_a_validation_in_an_unseen_language_is_refused(corpus: TokenizedCorpus) -> None:
+    shape: dict[str, Any] = {"layers": 1, "width": 32, "heads": 2, "inner": 48, "languages": 3}
+    train = numbered(replace(corpus, languages=np.zeros_like(corpus.languages), language_names=("x",)), ())
+    with pytest.raises(Refusal, match=r"also in a language that the training text is not in \(y, z\)"):
+        _refuse_languages(XLM(50, 20, False, **shape), train, numbered(corpus, train.language_names))
+    shape["languages"] = 1
+    _refuse_languages(XLM(50, 20, False, **shape), train, corpus)
+
+
+def test_a_table_that_was_taken_over_cannot_grow(corpus: TokenizedCorpus) -> None:
+    shape: dict[str, Any] = {"layers": 1, "width": 32, "heads": 2, "inner": 48, "languages": 2}
+    with pytest.raises(
+        Refusal, match=r"init=there has a table of 2 languages, which cannot grow.* without init"
+    ) as told:
+        _refuse_languages(XLM(50, 20, False, **shape), corpus, corpus, "init=there")
+    assert "Say model.languages" not in str(told.value)

@@ -135,6 +135,7 @@ def probe_run(run: Path, sentences: int = 2000) -> dict[str, Score]:
     """A finished run on the validation split of its own corpus. Raises Refusal where the run has no model or its corpus no translations."""
     from cloze.check import check
     from cloze.compose import compose
+    from cloze.data.languages import numbered
     from cloze.data.store import tokenized
     from cloze.folder import RunFolder
     from cloze.loading import load
@@ -145,6 +146,7 @@ def probe_run(run: Path, sentences: int = 2000) -> dict[str, Score]:
     checked = check(compose(RunFolder(run).facts()["provenance"]["words"]))
     corpus: Corpus = checked.nodes["data"].build()
     text = tokenized(corpus, "validation", loaded.tokenizer, Path(checked.top.cache_dir), say=lambda line: None)
+    text = numbered(text, loaded.languages)
     probe = TranslationProbe(text, loaded.tokenizer.vocabulary, checked.top.length, sentences)
     loaded.model.eval()
     return probe(loaded.model, loaded.head)

@@ -188,7 +188,7 @@ class TokenizedCorpus:
             return super().__reduce__()
         from cloze.data.store import opened
 
-        return opened, (self.folder,)
+        return opened, (self.folder, self.language_names)
 
 
 @dataclass

@@ -8,14 +8,34 @@ its own. So an epoch has the wanted shares exactly, as near as whole examples al
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cloze.data import cache as caches
 from cloze.data import keyed
 from cloze.data.base import TokenizedCorpus
 from cloze.objectives.base import Examples
+
+
+def numbered(corpus: TokenizedCorpus, names: Sequence[str]) -> TokenizedCorpus:
+    """The split with its languages numbered as in `names`, those that are not among them behind them.
+
+    A store numbers the languages of its split as they come; a model's table has one row for each, whatever is read. So all splits are
+    numbered by one list: that of the run that the model comes from, else that of the training text.
+    """
+    if corpus.languages is None:
+        return corpus
+    known = tuple(dict.fromkeys((*names, *corpus.language_names)))
+    numbers = np.array([known.index(name) for name in corpus.language_names], np.int32)
+    named = replace(corpus, language_names=known)
+    if (numbers == np.arange(len(numbers))).all():
+        return named
+    # an index of examples that was made of the other numbers is not this one's
+    fingerprint = caches.digest("languages", corpus.fingerprint, numbers.tolist())
+    return replace(named, languages=numbers[corpus.languages], fingerprint=fingerprint)
 
 
 def of_documents(corpus: TokenizedCorpus, documents: NDArray[np.int64]) -> NDArray[np.int64] | None:

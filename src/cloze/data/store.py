@@ -76,12 +76,14 @@ def tokenized(
     return opened
 
 
-def opened(folder: Path) -> TokenizedCorpus:
-    """A store that is there, by its folder. Raises RunFailure where it is not whole."""
+def opened(folder: Path, languages: Sequence[str] = ()) -> TokenizedCorpus:
+    """A store that is there, by its folder, its languages numbered as in `languages`. Raises RunFailure where it is not whole."""
+    from cloze.data.languages import numbered
+
     facts = caches.verified(folder)
     if facts is None:
         raise RunFailure(f"{folder} is not a whole token store")
-    return _open(folder, facts)
+    return numbered(_open(folder, facts), languages)
 
 
 def _open(folder: Path, facts: dict[str, Any]) -> TokenizedCorpus:
