@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from rich.console import Console
 
-from cloze.analysis.lens import audit, count, show, visible
+from cloze.analysis.lens import _outputs, _pictures, audit, count, show, visible
+from cloze.check import built_by, with_parts
+from cloze.compose import choices, defaults
 from cloze.data import keyed
 from cloze.data.base import Packed, Sample, Vocabulary
+from cloze.data.batches import batch_of
+from cloze.models.layers.relative import sight_by_order
+from cloze.models.layout import Layout
 from cloze.objectives.base import ExampleBuilder, Tally
 from cloze.objectives.clm import CausalExamples
 from cloze.objectives.mlm import MaskedExamples
 from cloze.objectives.span_corruption import SpanExamples
-from tests.objectives.corpora import random_corpus, vocabulary
+from tests.objectives.corpora import random_corpus, sequences, vocabulary
+from tests.objectives.test_tlm import doubled
 
 NAMES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
@@ -96,6 +104,131 @@ def test_who_sees_whom_is_what_each_pattern_says() -> None:
                     assert seen[i, j] == (same and not ahead)
     across = visible(rows, columns, False, None)
     assert across.tolist() == [[True] * 2 + [False] * 4] * 3 + [[False] * 2 + [True] * 4] * 2
+
+
+def built_as(name: str) -> tuple[ExampleBuilder, Any, Vocabulary]:
+    """The data half of an objective as its file sets it, with a corpus for it."""
+    half = built_by("objective")[name].Examples
+    node = defaults("objective", name)
+    if built_by("objective")[name].composite:
+        node, _ = with_parts(node)
+    special = {role: number for number, role in enumerate(("pad", "unk", "cls", "sep", "mask", "bos", "eos"))}
+    _, sentinels = half.needs(node)
+    words = Vocabulary(3000, special, tuple(range(2999, 2999 - sentinels, -1)))
+    named = inspect.signature(half).parameters
+    builder = half(words, 32, **{key: value for key, value in node.items() if key in named})
+    corpus = random_corpus(4000, size=900, sentence=(4, 12))
+    corpus.tokens[:] = np.maximum(corpus.tokens, 10)
+    return builder, doubled(corpus, 1000) if name == "tlm" else corpus, words
+
+
+class Numbers:
+    """Each token as its number, so that what is printed can be read back."""
+
+    def token(self, id: int) -> str:
+        return f"t{id}"
+
+
+@pytest.mark.parametrize("name", choices("objective"))
+def test_every_target_is_shown_where_it_belongs(name: str) -> None:
+    builder, corpus, _ = built_as(name)
+    examples = builder.build(corpus, 0)
+    screen, out = console()
+    show(4, builder, examples, Numbers(), screen, 7)
+    lines = out.getvalue().splitlines()
+    indices = keyed.permutation(keyed.key(7, "order", 0), len(examples))[:4]
+    sample = builder.sample(examples, indices, builder.keys(7, 0, indices))
+    heads = [number for number, line in enumerate(lines) if line.startswith("example ")]
+    texts = iter([lines[number + 1].split() for number in heads])
+    rest = {
+        title: iter([line.removeprefix(f"{title}: ").split() for line in lines if line.startswith(f"{title}: ")])
+        for title in ("predicts", "predicts, in this order", "predicts forward", "predicts backward", "decoder writes")
+    }
+    for _, each, _part in builder.views(sample):
+        lengths = each.inputs.lengths
+        for number, (start, length) in enumerate(zip(np.cumsum(lengths) - lengths, lengths, strict=True)):
+            shown_here, span = next(texts), range(start, start + length)
+            tokens = [f"t{token}" for token in each.inputs.tokens[start : start + length]]
+            if each.decoder is not None:
+                own = sequences(each.targets["tokens"], each.decoder.lengths)[number]
+                assert next(rest["decoder writes"]) == [f"t{token}" for token in own]
+            elif "forward_at" in each.targets:
+                for direction, step in (("forward", 1), ("backward", -1)):
+                    said = next(rest[f"predicts {direction}"])
+                    assert len(said) == length
+                    for place, word in enumerate(said):
+                        if 0 <= place + step < length:
+                            assert word == tokens[place + step]
+            elif each.inputs.queries is not None:
+                mine = [place - start for place in each.inputs.queries if place in span]
+                tokens = [f"{token}({token})" if place in mine else token for place, token in enumerate(tokens)]
+                assert each.inputs.order is not None
+                ranked = sorted(mine, key=lambda place: each.inputs.order[start + place])
+                assert next(rest["predicts, in this order"]) == [f"t{each.inputs.tokens[start + p]}" for p in ranked]
+            elif "at" in each.targets:
+                for place, token in zip(each.targets["at"], each.targets["tokens"], strict=True):
+                    if place in span:
+                        tokens[place - start] += f"(t{token})"
+            else:
+                said = next(rest["predicts"])
+                assert said == [f"t{token}" for token in sequences(each.targets["tokens"], lengths)[number]]
+                assert said[:-1] == tokens[1:]
+            assert shown_here == tokens
+    assert next(texts, None) is None and all(next(lines_left, None) is None for lines_left in rest.values())
+
+
+@pytest.mark.parametrize("name", choices("objective"))
+def test_who_sees_whom_is_what_the_model_is_given(name: str) -> None:
+    """The pictures against the layout that the batch has, row by row."""
+    builder, corpus, _ = built_as(name)
+    examples = builder.build(corpus, 0)
+    indices = np.arange(3)
+    sample = builder.sample(examples, indices, builder.keys(1, 0, indices))
+    for _, each, _part in builder.views(sample):
+        batch = batch_of(each, each.counts, (0, 1, 2), 0, 1)
+        layout, ends = batch.inputs.layout, np.cumsum(each.inputs.lengths)
+        (_, first), *others = _pictures(each, 3)
+        two = "forward_at" in each.targets
+        expected = np.zeros((ends[-1], ends[-1]), bool)
+        behind: list[np.ndarray[Any, Any]] = []
+        for number, (end, length) in enumerate(zip(ends, each.inputs.lengths, strict=True)):
+            block = slice(end - length, end)
+            if each.inputs.order is not None:
+                ranks = torch.tensor(each.inputs.order[block])[None]
+                one = Layout([int(length)], "bidirectional")
+                sees, lower = sight_by_order(ranks, one)
+                expected[block, block] = sees.seen[0].numpy()
+                asked = [place - block.start for place in each.inputs.queries if block.start <= place < end]  # type: ignore[union-attr]
+                behind.append(lower[0].numpy()[asked])
+                continue
+            for i in range(length):
+                for j in range(length):
+                    prefix = 0 if each.prefix is None else each.prefix[number]
+                    one_sided = two or layout.pattern in ("causal", "prefix")
+                    expected[block.start + i, block.start + j] = not one_sided or j <= i or j < prefix
+        assert (first == expected).all()
+        if two:
+            assert (others[0][1] == expected.T).all()
+        if behind:
+            drawn = others[0][1]
+            assert drawn.shape == (len(each.inputs.queries), ends[-1])  # type: ignore[arg-type]
+            row = 0
+            for number, block_rows in enumerate(behind):
+                block = slice(ends[number] - each.inputs.lengths[number], ends[number])
+                assert (drawn[row : row + len(block_rows), block] == block_rows).all()
+                assert drawn[row : row + len(block_rows)].sum() == block_rows.sum()
+                row += len(block_rows)
+
+
+def test_a_permutations_picture_row_by_row() -> None:
+    """t10 t11 t12, and t13 given: t12 comes first, then t10, then t11."""
+    ranks = np.array([1, 2, 0, -1])
+    inputs = Packed(np.arange(10, 14), np.array([4]), order=ranks, queries=np.array([0, 1, 2]))
+    sample = Sample(inputs, {"tokens": np.arange(10, 13)}, {})
+    (_, states), (_, predictions) = _pictures(sample, 1)
+    assert states.astype(int).tolist() == [[1, 0, 1, 1], [1, 1, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1]]
+    assert predictions.astype(int).tolist() == [[0, 0, 1, 1], [1, 0, 1, 1], [0, 0, 0, 1]]
+    assert _outputs(sample, 0, Numbers()) == [("predicts, in this order", "t12 t10 t11")]
 
 
 def test_pictures_without_unicode() -> None:

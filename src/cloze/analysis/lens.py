@@ -55,7 +55,7 @@ def show(n: int, builder: ExampleBuilder, examples: Examples, tokenizer: Surface
 
 def _show(sample: Sample, words: list[list[str]], indices: list[int], tokenizer: Surfaces, console: Console) -> None:
     starts = np.cumsum(sample.inputs.lengths) - sample.inputs.lengths
-    console.print(_legend(words, "at" in sample.targets))
+    console.print(_legend(words, _places(sample) is not None))
     for number, index in enumerate(indices):
         console.print()
         console.print(Text(f"example {index}: {_facts(sample, number)}", style="bold"))
@@ -114,8 +114,8 @@ def _part(values: NDArray[np.int64], packed: Packed, number: int) -> NDArray[np.
 
 def _tokens(sample: Sample, number: int, start: int, words: list[str], tokenizer: Surfaces) -> Text:
     wanted: dict[int, int] = {}
-    if "at" in sample.targets:
-        wanted = dict(zip(sample.targets["at"].tolist(), sample.targets["tokens"].tolist(), strict=True))
+    if (places := _places(sample)) is not None:
+        wanted = dict(zip(places.tolist(), sample.targets["tokens"].tolist(), strict=True))
     tokens = _part(sample.inputs.tokens, sample.inputs, number).tolist()
     text = Text()
     for place, (token, word) in enumerate(zip(tokens, words, strict=True), start=start):
@@ -126,16 +126,41 @@ def _tokens(sample: Sample, number: int, start: int, words: list[str], tokenizer
     return text
 
 
+def _places(sample: Sample) -> NDArray[np.int64] | None:
+    """Where in the inputs the targets belong, where only some places have one."""
+    return sample.targets.get("at") if sample.inputs.queries is None else sample.inputs.queries
+
+
 def _outputs(sample: Sample, number: int, tokenizer: Surfaces) -> list[tuple[str, str]]:
-    """What a decoder reads and must write, and what a causal model must say at each place."""
+    """What a decoder reads and must write, what a model must say at each place, and in which order where it is not the text's."""
     line: Callable[[NDArray[np.int64]], str] = lambda ids: " ".join(tokenizer.token(i) for i in ids.tolist())  # noqa: E731
     if sample.decoder is not None:
         read = _part(sample.decoder.tokens, sample.decoder, number)
         written = _part(sample.targets["tokens"], sample.decoder, number)
         return [("decoder reads", line(read)), ("decoder writes", line(written))]
+    if "forward_at" in sample.targets:
+        return [
+            (f"predicts {direction}", " ".join(_beside(sample, number, direction, tokenizer)))
+            for direction in ("forward", "backward")
+        ]
+    start = int(sample.inputs.lengths[:number].sum())
+    end = start + int(sample.inputs.lengths[number])
+    if sample.inputs.queries is not None and sample.inputs.order is not None:
+        queries = sample.inputs.queries
+        own = np.flatnonzero((queries >= start) & (queries < end))
+        own = own[np.argsort(sample.inputs.order[queries[own]], kind="stable")]
+        return [("predicts, in this order", line(sample.targets["tokens"][own]))]
     if "tokens" in sample.targets and "at" not in sample.targets:
         return [("predicts", line(_part(sample.targets["tokens"], sample.inputs, number)))]
     return []
+
+
+def _beside(sample: Sample, number: int, direction: str, tokenizer: Surfaces) -> list[str]:
+    """What one direction predicts at each token of an example; – where there is nothing to predict."""
+    wanted = dict(zip(sample.targets[f"{direction}_at"].tolist(), sample.targets[direction].tolist(), strict=True))
+    start = int(sample.inputs.lengths[:number].sum())
+    places = range(start, start + int(sample.inputs.lengths[number]))
+    return [tokenizer.token(wanted[place]) if place in wanted else "–" for place in places]
 
 
 def _pictures(sample: Sample, count: int) -> list[tuple[str, NDArray[np.bool_]]]:
@@ -144,8 +169,23 @@ def _pictures(sample: Sample, count: int) -> list[tuple[str, NDArray[np.bool_]]]
     prefix = None if sample.prefix is None else sample.prefix[:count]
     seen = visible(inputs, inputs, sample.causal or prefix is not None, prefix)
     examples = "first example" if count == 1 else f"first {count} examples, which lie one after the other"
+    title = f"who sees whom (a row sees the marked columns) in the {examples}:"
+    if "forward_at" in sample.targets:
+        seen = visible(inputs, inputs, True, None)
+        return [(f"from left to right, {title}", seen), ("from right to left:", seen.T)]
+    if sample.inputs.order is not None:
+        before = seen & in_order(sample.inputs.order[: int(inputs.sum())])
+        queries = np.arange(0) if sample.inputs.queries is None else sample.inputs.queries
+        queries = queries[queries < len(before)]
+        return [
+            (title, before | np.eye(len(before), dtype=bool)),
+            (
+                "what each prediction (rows, as their tokens stand in the text) sees of the tokens (columns):",
+                before[queries],
+            ),
+        ]
     if sample.decoder is None:
-        return [(f"who sees whom (a row sees the marked columns) in the {examples}:", seen)]
+        return [(title, seen)]
     outputs = sample.decoder.lengths[:count]
     return [
         (f"who sees whom in the encoder (a row sees the marked columns), {examples}:", seen),
@@ -172,6 +212,13 @@ def visible(
         picture[top : top + height, left : left + width] = block
         top, left = top + height, left + width
     return picture
+
+
+def in_order(ranks: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """What each token may see of the others by their ranks (N,) in a factorisation order: those of lower rank, and those of rank -1,
+    which are given. Tokens of other sequences are not told apart."""
+    seen: NDArray[np.bool_] = (ranks < ranks[:, None]) | (ranks == -1)
+    return seen
 
 
 def _draw(picture: NDArray[np.bool_], console: Console) -> str:
