@@ -56,7 +56,8 @@ class Words:
 def pretrained(model: Backbone, length: int = 16, documents: str = "packed", **special: int) -> Pretrained:
     head = model.token_head()
     scramble(head, 5)
-    objective = {"_target_": "cloze.objectives.clm.CausalLM", "documents": documents}
+    learnt = "permutation_lm.PermutationLM" if isinstance(model, XLNet) else "clm.CausalLM"
+    objective = {"_target_": f"cloze.objectives.{learnt}", "documents": documents}
     tokenizer: Any = Words(**(special or {"eos": END, "pad": END}))
     return Pretrained(model.eval(), tokenizer, head.eval(), length, objective)
 
@@ -185,6 +186,47 @@ def test_what_is_remembered_is_as_good_as_what_is_read() -> None:
     assert remembering.scored == at_once.scored == 117
     assert remembering.nats == pytest.approx(at_once.nats, rel=1e-5)
     assert evaluate(pretrained(model, length=9), text)[0].nats != pytest.approx(at_once.nats, rel=1e-3)
+
+
+def test_who_gives_no_memory_remembers_nothing() -> None:
+    """A GPT-2 that was trained on text that goes on (objective=clm_lanes) reads windows side by side, and says so."""
+    model, text = random(GPT2), corpus()
+    (found,) = evaluate(pretrained(model, documents="continued"), text)
+    (plain,) = evaluate(pretrained(model), text)
+    assert (
+        not found.remembers and found.nats == pytest.approx(plain.nats, rel=1e-6) and "side by side" in found.protocol
+    )
+    without = random(TransformerXL, memory_length=0, evaluation_memory_length=0)
+    assert not evaluate(pretrained(without, documents="continued"), text)[0].remembers
+
+
+def test_a_first_token_that_is_not_scored_has_no_bytes() -> None:
+    """Without an end-of-text token nothing stands before it: bits per byte would be those of more text than was scored."""
+    (found,) = evaluate(pretrained(random(GPT2), pad=0), corpus())
+    assert found.scored == 113 and found.bits_per_byte is found.perplexity_per_word is found.bits_per_character is None
+    assert "each token that has one before it scored once" in found.protocol
+
+
+@pytest.mark.parametrize("target", ["mlm.MaskedLM", "tlm.TranslationLM", "together.Together"])
+def test_two_streams_that_learnt_masks_are_asked_at_masks(target: str) -> None:
+    """The query stream has learnt nothing then: pseudo-perplexity as of a BERT, [CLS] before and [SEP] behind the text."""
+    model, text = random(XLNet), corpus([10, 4])
+    loaded = pretrained(model, 8, cls=1, sep=2, mask=3)
+    parts = {"of": ["mlm"], "settings": {"mlm": {"_target_": "cloze.objectives.mlm.MaskedLM"}}}
+    loaded.objective = {"_target_": f"cloze.objectives.{target}", **(parts if "together" in target else {})}
+    (found,) = evaluate(loaded, text)
+    nats = 0.0
+    for start, end in ((0, 6), (6, 10), (10, 14)):
+        row = text.tokens[start:end].tolist()
+        for i, token in enumerate(row):
+            hidden = [1, *row[:i], 3, *row[i + 1 :], 2]
+            assert loaded.head is not None
+            with torch.no_grad():
+                states = model(Batch(flat([hidden]), {}, {}, {})).last
+                nats -= float(loaded.head(states[i + 1 : i + 2], model.word_embedding).log_softmax(-1)[0, token])
+    assert found.direction == "pseudo" and found.nats == pytest.approx(nats, rel=1e-5)
+    loaded.objective = None  # nobody knows: the second stream
+    assert evaluate(loaded, text)[0].direction == "left to right"
 
 
 @pytest.mark.parametrize("end", [True, False])

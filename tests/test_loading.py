@@ -415,6 +415,53 @@ def test_vectors_are_the_hidden_states(family: str, runs: Path) -> None:
         assert (each.values - states[number, : len(row)]).abs().max() <= 1e-5
 
 
+def test_an_xlnet_is_asked_as_it_was_trained(runs: Path, tmp_path: Path) -> None:
+    """Under permutation_lm its second stream, with the segments of training; under mlm its first one, at masks."""
+    from cloze.inference import fill_blanks
+    from cloze.models.base import Batch
+    from cloze.models.padding import flat
+
+    folder = copy_of(runs / "xlnet.XLNet", tmp_path / "model")
+    tokenizer = tokenizer_of("albert.Albert")
+    tokenizer.save(folder, LENGTH)
+    config = storage.read_json(folder / storage.CONFIG)
+
+    def load(target: str, **settings: Any) -> Any:
+        learnt = {"_target_": f"cloze.objectives.{target}", **settings}
+        storage.write_json(folder / storage.CONFIG, config | {"objective": learnt})
+        return cloze.load(folder)
+
+    text, vocabulary = "the old [MASK] lay in fog", tokenizer.vocabulary
+    row = tokenizer.encode(text, special=True)
+    at = row.index(vocabulary["mask"])
+
+    @torch.no_grad()
+    def likeliest(loaded: Any, states: torch.Tensor) -> float:
+        shares = loaded.head(states, loaded.model.word_embedding)[0].softmax(0)
+        shares[list(vocabulary.special_ids)] = 0
+        return float(shares.max())
+
+    bare = load("permutation_lm.PermutationLM", documents="continued")
+    asked = flat([row])
+    asked.order = torch.full((len(row),), -1)
+    asked.order[at], asked.queries = 0, torch.tensor([at])
+    with torch.no_grad():
+        expected = likeliest(bare, bare.model(Batch(asked, {}, {}, {})).queries)
+    assert bare.predict(text, k=1)[0].blanks[0][0].probability == pytest.approx(expected, abs=1e-6)
+    assert bare.tasks == ("fill", "continue", "vectors")
+
+    masked = load("mlm.MaskedLM")
+    assert masked.tasks == ("fill", "vectors")
+    framed = [vocabulary["cls"], *row, vocabulary["sep"]]
+    with torch.no_grad():
+        states = masked.model(Batch(flat([framed]), {}, {}, {})).last
+    expected = likeliest(masked, states[at + 1 : at + 2])
+    assert masked.predict(text, k=1)[0].blanks[0][0].probability == pytest.approx(expected, abs=1e-6)
+    assert masked.predict(text, k=1) == fill_blanks(masked.model, masked.head, tokenizer, [text], k=1, queries=False)
+    assert masked.encode(text)["input_ids"][0].tolist() == framed and not masked.encode(text)["token_type_ids"].any()
+    assert torch.allclose(masked.predict(text, task="vectors")[0].values, states, atol=1e-5)
+
+
 def test_what_a_t5_writes_goes_by_its_noise(runs: Path, tmp_path: Path) -> None:
     folder = copy_of(runs / "t5.T5", tmp_path / "model")
     config = storage.read_json(folder / storage.CONFIG)

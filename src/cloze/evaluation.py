@@ -53,7 +53,7 @@ class Evaluation:
     """What a text cost a model.
 
     `nats` for `scored` tokens, the ends of documents among them where the tokenizer has a token for them (`ends`). `words`, `bytes` and
-    `characters` are those of the text that was scored, 0 where it was a sample of tokens. `unknown` of its `tokens` are the token for
+    `characters` are those of the text that was scored, 0 where not all of its tokens were. `unknown` of its `tokens` are the token for
     unknown words: what they hide costs nothing.
     """
 
@@ -92,7 +92,7 @@ class Evaluation:
         """How it was measured, in a sentence."""
         if self.direction == "pseudo":
             return f"windows of {self.window} tokens, one of them masked at a time and predicted from all others"
-        scored = "each token and each document's end" if self.ends else "each token"
+        scored = "each token and each document's end" if self.ends else "each token that has one before it"
         read = f"{scored} scored once, {self.direction}, in windows of {self.window} tokens"
         if self.remembers:
             return f"{read}, what was read before remembered"
@@ -139,9 +139,9 @@ def evaluate(
     """The figures of a whole split (of `pseudo_tokens` of it for a model that sees both sides); two for a model with two directions.
 
     `window`: tokens read at a time, the model's `length` where not given. `stride`: how far apart windows begin; not given, they lie
-    side by side, or, for a model that was trained on text that goes on from batch to batch, each is read with what is remembered of
-    those before. Whether a window may hold several documents goes by what the model was trained on. Raises Refusal where the model
-    gives no probability of a text.
+    side by side, or, for a model that was trained on text that goes on from batch to batch and gives a memory, each is read with what
+    is remembered of those before. Whether a window may hold several documents goes by what the model was trained on. Raises Refusal
+    where the model gives no probability of a text.
     """
     model, head = loaded.model, loaded.head
     name = type(model).__name__
@@ -158,7 +158,8 @@ def evaluate(
         raise Refusal(f"stride={stride} must lie in 1 … {window}, the window's length.")
     learnt = loaded.objective or {}
     documents = learnt.get("documents", "packed")
-    if not loaded.one_sided and not isinstance(model, TwoDirections | TwoStreams):
+    streams = isinstance(model, TwoStreams) and loaded.queries
+    if not loaded.one_sided and not streams and not isinstance(model, TwoDirections):
         if stride is not None:
             raise Refusal(
                 f"stride={stride} has no effect on a {name}: each of its windows is read once for each token."
@@ -167,13 +168,15 @@ def evaluate(
     if isinstance(model, TwoDirections) and stride is not None:
         raise Refusal(f"stride={stride} has no effect on a {name}: both directions go through the whole text.")
     text = _Text.of(corpus, loaded.tokenizer.vocabulary.special.get("eos"), documents)
-    remembers = documents == "continued" and stride is None
+    remembers = documents == "continued" and stride is None and _gives_memory(model, text)
     # with two streams the window's first token is given, beside those that are predicted
-    width = window - 1 if isinstance(model, TwoStreams) and not remembers else window
+    width = window - 1 if streams and not remembers else window
     cut = windows(text.stretches, width, min(stride or width, width))
     read = _in_memory if remembers else _in_windows
     nats, scored = read(model, head, text, cut)
-    facts = (len(corpus.tokens), _unknown(loaded, corpus), corpus.words, corpus.bytes, corpus.characters, window)
+    # without a token that stands before the text its first one is not predicted: the figures are then not of all its words and bytes
+    sizes = (corpus.words, corpus.bytes, corpus.characters) if text.ends else (0, 0, 0)
+    facts = (len(corpus.tokens), _unknown(loaded, corpus), *sizes, window)
     found = [Evaluation("left to right", nats, scored, text.ends, *facts, stride or window, remembers)]
     if isinstance(model, TwoDirections):  # each token from the one behind it; nothing is remembered in this direction
         nats, scored = _in_windows(model, head, text, cut, backwards=True)
@@ -244,6 +247,12 @@ def windows(stretches: NDArray[np.int64], length: int, stride: int) -> Windows:
     return np.array(found, np.int64).reshape(-1, 3)
 
 
+def _gives_memory(model: Backbone, text: _Text) -> bool:
+    """Whether the model has anything to carry from one window to the next."""
+    with judging(model):
+        return bool(model(batch_for(model, flat([text.tokens[:1].tolist()], "causal"))).memory)
+
+
 def _in_windows(
     model: Backbone, head: TokenHead, text: _Text, cut: Windows, backwards: bool = False
 ) -> tuple[float, int]:
@@ -307,8 +316,8 @@ def _pseudo(loaded: Pretrained, head: TokenHead, corpus: TokenizedCorpus, window
     model, vocabulary = loaded.model, loaded.tokenizer.vocabulary
     if "mask" not in vocabulary.special:
         raise Refusal(f"this tokenizer has no mask token, without which a {type(model).__name__} predicts nothing")
-    around = enclose(model, [], vocabulary)
-    before = len(enclose(model, [], vocabulary, before=True))
+    around = enclose(model, [], vocabulary, queries=loaded.queries)
+    before = len(enclose(model, [], vocabulary, before=True, queries=loaded.queries))
     room = max(1, window - len(around))
     begins = corpus.sentences[corpus.documents]
     cut = windows(np.stack([begins[:-1], begins[1:]], axis=1), room, room)
@@ -319,7 +328,7 @@ def _pseudo(loaded: Pretrained, head: TokenHead, corpus: TokenizedCorpus, window
             document = int(np.searchsorted(begins, start, side="right")) - 1
             language = 0 if corpus.languages is None else int(corpus.languages[document])
             row = corpus.tokens[start:end].astype(np.int64).tolist()
-            whole = enclose(model, row, vocabulary)
+            whole = enclose(model, row, vocabulary, queries=loaded.queries)
             for first in range(0, len(row), AT_ONCE):
                 places = range(first, min(first + AT_ONCE, len(row)))
                 inputs = flat([whole] * len(places))

@@ -142,23 +142,27 @@ class Pretrained:
         vocabulary = self.tokenizer.vocabulary
         first = self.tokenizer.encode(text, special=True)
         if second is None:
-            row = inference.enclose(self.model, first, vocabulary, self.length)
+            row = inference.enclose(self.model, first, vocabulary, self.length, queries=self.queries)
             if not row and "eos" not in vocabulary.special:
                 raise ValueError("texts: one is empty, and this tokenizer has no token that could stand for it")
             return row or [vocabulary["eos"]], self._segments(len(row), 0)
         other = self.tokenizer.encode(second, special=True)
-        around = inference.enclose(self.model, [], vocabulary)
+        around = inference.enclose(self.model, [], vocabulary, queries=self.queries)
         between = [vocabulary["sep"]] if "sep" in vocabulary.special else []
         while len(around) + len(first) + len(other) + len(between) > self.length:
             (first if len(first) >= len(other) else other).pop()
-        opening = inference.enclose(self.model, [], vocabulary, before=True)
+        opening = inference.enclose(self.model, [], vocabulary, before=True, queries=self.queries)
         head, tail = [*opening, *first, *between], [*other, *around[len(opening) :]]
         return head + tail, self._segments(len(head), len(tail))
 
     def _segments(self, first: int, second: int) -> list[int]:
         """0 for the first text, 1 for the second; a [CLS] at the end is a segment of its own, XLNet's third."""
         segments = [0] * first + [1] * second
-        if self.model.closing[-1:] == ("cls",) and "cls" in self.tokenizer.vocabulary.special and segments:
+        if (
+            inference.frame_of(self.model, self.queries)[1][-1:] == ("cls",)
+            and "cls" in self.tokenizer.vocabulary.special
+            and segments
+        ):
             segments[-1] = 2
         return segments
 
@@ -168,11 +172,16 @@ class Pretrained:
         return isinstance(self.model, Causal) and (not isinstance(self.model, Bidirectional) or self.task == "continue")
 
     @property
+    def queries(self) -> bool:
+        """Whether a model with two streams is asked by its second one: it was trained so, or nobody knows how."""
+        return inference.queries_learnt(self.objective)
+
+    @property
     def tasks(self) -> tuple[inference.Task, ...]:
         """What `predict` can be asked for."""
         heads = (self.head or self.generator_head) is not None, self.discriminator is not None
         learnt = inference.task_learnt(self.objective)
-        return inference.tasks_of(self.model, self.tokenizer.vocabulary, *heads, learnt)
+        return inference.tasks_of(self.model, self.tokenizer.vocabulary, *heads, learnt, self.queries)
 
     @property
     def task(self) -> inference.Task:

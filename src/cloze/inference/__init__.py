@@ -9,10 +9,10 @@ from cloze.inference.blanks import Filled, Guess, fill_blanks
 from cloze.inference.decoding import Decoding
 from cloze.inference.generate import generate
 from cloze.inference.predict import predict
-from cloze.inference.reading import BLANK, Speller, device_of, enclose, judging
+from cloze.inference.reading import BLANK, Speller, device_of, enclose, frame_of, judging
 from cloze.inference.replaced import Doubted, replaced_tokens
 from cloze.inference.samples import Samples, samples
-from cloze.inference.tasks import objective_class, task_learnt, task_of, tasks_of
+from cloze.inference.tasks import objective_class, queries_learnt, task_learnt, task_of, tasks_of
 from cloze.inference.vectors import Layer, Vectors, vectors
 from cloze.inference.writing import continue_text, fill_fragments, fill_spans, rewrite
 from cloze.tasks import TASKS, Task
@@ -35,10 +35,12 @@ __all__ = [
     "fill_blanks",
     "fill_fragments",
     "fill_spans",
+    "frame_of",
     "generate",
     "judging",
     "objective_class",
     "predict",
+    "queries_learnt",
     "replaced_tokens",
     "rewrite",
     "samples",

@@ -51,10 +51,11 @@ def fill_blanks(
     k: int = 5,
     bare: bool = False,
     language: int = 0,
+    queries: bool = True,
 ) -> list[Filled]:
     """Each `[MASK]` of each text with its k best fillings; blanks of one text are filled independently of each other.
     `bare`: no special tokens are put around a text, for models that were trained on text without them. `language`: the number of the
-    texts' language.
+    texts' language. `queries`: a model with two streams is asked by its second one; if not, by its first one at masks.
 
     Raises Refusal where a text has no blank, or more tokens than the model has positions, or where the tokenizer has no
     mask token. Special tokens are never guessed.
@@ -63,13 +64,13 @@ def fill_blanks(
         raise Refusal(f"k={k} must be at least 1 guess a blank.")
     if not texts:
         return []
-    cut = [_cut(text, model, tokenizer) for text in texts]
+    cut = [_cut(text, tokenizer, isinstance(model, TwoStreams) and queries) for text in texts]
     rows = [row for row, _ in cut]
     blanks = [at for _, at in cut]
     if not bare:
-        before = len(enclose(model, [], tokenizer.vocabulary, before=True))
+        before = len(enclose(model, [], tokenizer.vocabulary, before=True, queries=queries))
         blanks = [[i + before for i in at] for at in blanks]
-        rows = [enclose(model, row, tokenizer.vocabulary) for row in rows]
+        rows = [enclose(model, row, tokenizer.vocabulary, queries=queries) for row in rows]
     cls = tokenizer.vocabulary.special.get("cls")
     refuse_long(model, texts, rows)
     probabilities: list[list[float]] = []
@@ -77,9 +78,8 @@ def fill_blanks(
     with judging(model, head):
         for first in range(0, len(rows), AT_ONCE):
             few = slice(first, first + AT_ONCE)
-            shares_of, tokens_of = best(
-                _asked(model, head, rows[few], blanks[few], cls, bare, language), tokenizer.vocabulary, k
-            )
+            logits = _asked(model, head, rows[few], blanks[few], cls, bare, language, queries)
+            shares_of, tokens_of = best(logits, tokenizer.vocabulary, k)
             probabilities, choices = probabilities + shares_of, choices + tokens_of
     guesses = iter(zip(probabilities, choices, strict=True))
     filled = []
@@ -93,13 +93,13 @@ def fill_blanks(
     return filled
 
 
-def _cut(text: str, model: Bidirectional, tokenizer: Speller) -> tuple[list[int], list[int]]:
-    """The ids of a text, and which of them are blanks."""
+def _cut(text: str, tokenizer: Speller, unseen: bool) -> tuple[list[int], list[int]]:
+    """The ids of a text, and which of them are blanks; `unseen`: what stands in a blank is not looked at."""
     vocabulary = tokenizer.vocabulary
     if "mask" in vocabulary.special:
         row = tokenizer.encode(text.replace(BLANK, tokenizer.roles["mask"]), special=True)
         at = [i for i, token in enumerate(row) if token == vocabulary["mask"]]
-    elif isinstance(model, TwoStreams):  # what stands in a blank is not looked at
+    elif unseen:
         row, at = [], []
         for number, piece in enumerate(text.split(BLANK)):
             if number:
@@ -121,16 +121,15 @@ def _asked(
     cls: int | None,
     bare: bool,
     language: int,
+    queries: bool,
 ) -> Tensor:
     """(blanks, V) logits."""
     inputs = flat(rows)
     at = torch.tensor([start + i for start, own in zip(inputs.layout.offsets[:-1], blanks, strict=True) for i in own])
-    if not isinstance(model, TwoStreams):
+    if not isinstance(model, TwoStreams) or not queries:
         return logits_at(model, head, batch_for(model, inputs, language=language), at)
     inputs.order = torch.full_like(inputs.tokens, -1).index_fill(0, at, 0)  # each blank from what is given alone
     inputs.queries, inputs.segments = at, segments_of(model, inputs.tokens, cls, bare)
-    if model.closing[-1:] == ("cls",):  # as it was trained: a [CLS] at the end is a segment of its own
-        inputs.segments = torch.zeros_like(inputs.tokens).index_fill(0, torch.tensor(inputs.layout.offsets[1:]) - 1, 2)
     states = model(batch_for(model, inputs)).queries
     assert states is not None
     return logits_of(model, head, states)

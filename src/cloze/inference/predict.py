@@ -54,16 +54,21 @@ def predict(loaded: Pretrained, texts: Sequence[str], task: Task | None, setting
         assert loaded.discriminator is not None
         return cast("list[Any]", replaced_tokens(loaded.model, loaded.discriminator, tokenizer, texts))
     if chosen == "vectors":
-        return cast("list[Any]", vectors(loaded.model, tokenizer, texts, loaded.one_sided, **settings, **spoken))
+        return cast(
+            "list[Any]",
+            vectors(loaded.model, tokenizer, texts, loaded.one_sided, queries=loaded.queries, **settings, **spoken),
+        )
     assert head is not None
+    ways: dict[str, Any]
     bare = (loaded.objective or {}).get("documents") == "continued"  # text that goes on has nothing around it
     if not writes:
-        return cast("list[Any]", fill_blanks(model, head, tokenizer, texts, bare=bare, **settings, **spoken))  # type: ignore[arg-type]
+        ways = {"bare": bare, "queries": loaded.queries, **spoken}
+        return cast("list[Any]", fill_blanks(model, head, tokenizer, texts, **ways, **settings))  # type: ignore[arg-type]
     if chosen == "continue":
         whole = bool(getattr(learnt, "prefixes", False))
         steerable = isinstance(model, Steerable) and "mask" in tokenizer.vocabulary.special
         by_mask = steerable and task_learnt(loaded.objective) != "continue"
-        ways: dict[str, Any] = {"whole": whole, "by_mask": by_mask, "bare": bare, **spoken}
+        ways = {"whole": whole, "by_mask": by_mask, "bare": bare, **spoken}
         return cast("list[Any]", continue_text(model, head, tokenizer, texts, Decoding(**settings), **ways))
     assert isinstance(model, EncoderDecoder)
     decoding = Decoding(**{"tokens": 60, **settings})

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from cloze.data.base import Vocabulary
 from cloze.errors import Refusal
-from cloze.models.base import Backbone, Batch, Sequences, TokenHead, TwoStreams
+from cloze.models.base import Backbone, Batch, Bidirectional, Sequences, TokenHead, TwoStreams
 
 BLANK = "[MASK]"  # accepted in every text, however the tokenizer writes its mask token
 
@@ -85,18 +85,30 @@ def logits_at(model: Backbone, head: TokenHead, batch: Batch, at: Tensor) -> Ten
 
 
 def enclose(
-    model: Backbone, ids: Sequence[int], vocabulary: Vocabulary, length: int | None = None, before: bool = False
+    model: Backbone,
+    ids: Sequence[int],
+    vocabulary: Vocabulary,
+    length: int | None = None,
+    before: bool = False,
+    queries: bool = True,
 ) -> list[int]:
     """A text's ids with the special tokens around them that the family's texts have, within `length` tokens; with `before` only
-    those that stand before it.
+    those that stand before it. `queries`: see `frame_of`.
     """
     opening, closing = (
-        [vocabulary[role] for role in roles if role in vocabulary.special] for roles in (model.opening, model.closing)
+        [vocabulary[role] for role in roles if role in vocabulary.special] for roles in frame_of(model, queries)
     )
     if before:
         return opening
     room = None if length is None else max(length - len(opening) - len(closing), 0)
     return [*opening, *ids[:room], *closing]
+
+
+def frame_of(model: Backbone, queries: bool = True) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The roles of the special tokens before and behind a text. A model with two streams whose second one was not trained (`queries`
+    False) has read texts as other models that see both sides."""
+    kind = model if queries or not isinstance(model, TwoStreams) else Bidirectional
+    return kind.opening, kind.closing
 
 
 def segments_of(model: Backbone, tokens: Tensor, cls: int | None, bare: bool = False) -> Tensor | None:

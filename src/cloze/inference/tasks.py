@@ -26,16 +26,18 @@ def tasks_of(
     has_head: bool,
     has_discriminator: bool = False,
     learnt: str | None = None,
+    queries: bool = True,
 ) -> tuple[Task, ...]:
-    """What a model with these heads that `learnt` a task can do, its role's own task first."""
+    """What a model with these heads that `learnt` a task can do, its role's own task first. `queries`: see `queries_learnt`."""
+    two = isinstance(model, TwoStreams) and queries
     found: list[Task] = ["replaced"] if has_discriminator else []
     if has_head:
-        if isinstance(model, TwoStreams) or (isinstance(model, Bidirectional) and "mask" in vocabulary.special):
+        if two or (isinstance(model, Bidirectional) and "mask" in vocabulary.special):
             found.append("fill")
         if isinstance(model, EncoderDecoder):
             masks = learnt == "fill" and "mask" in vocabulary.special
             found += ["fill", "rewrite"] if vocabulary.sentinels or masks else ["rewrite"]
-        if isinstance(model, Causal | Prefixed | TwoStreams | TwoDirections):
+        if two or isinstance(model, Causal | Prefixed | TwoDirections):
             found.append("continue")
     if isinstance(model, TwoDirections):
         return ("vectors", *found)
@@ -54,6 +56,14 @@ def task_learnt(objective: Mapping[str, Any] | None) -> str | None:
     teaches = getattr(objective_class(objective), "teaches", None)
     taught: str | None = teaches(dict(objective or {})) if teaches else None
     return taught
+
+
+def queries_learnt(objective: Mapping[str, Any] | None) -> bool:
+    """Whether a model with two streams is asked by its second one: where it was trained so, or nobody knows how. Otherwise its second
+    stream has learnt nothing, and it is used as any model that sees both sides."""
+    if objective and objective.get("of"):  # made of others: one that trains it is enough
+        return any(queries_learnt((objective.get("settings") or {}).get(name)) for name in objective["of"])
+    return bool(getattr(objective_class(objective), "queries", True))
 
 
 def objective_class(objective: Mapping[str, Any] | None) -> type | None:

@@ -37,13 +37,15 @@ def vectors(
     one_sided: bool = False,
     layer: Layer = "last",
     language: int = 0,
+    queries: bool = True,
 ) -> list[Vectors]:
     """The hidden states of each text's tokens, special ones included, on the CPU. An encoder-decoder gives its encoder's; a model
     that reads characters (ELMo) gives those of the text's words, whether its vocabulary has them or not.
 
     `one_sided`: tokens see only what stands before them. `layer`: a number (0 is the embedding's output), "last", "all", or "mix",
     the mean of all, which is where ELMo's weighted sum begins before a task has learnt the weights
-    (https://arxiv.org/abs/1802.05365, equation 1). Raises Refusal for a layer that is not there.
+    (https://arxiv.org/abs/1802.05365, equation 1). `queries`: see `cloze.inference.reading.frame_of`. Raises Refusal for a layer
+    that is not there.
     """
     found: list[Vectors] = []
     for first in range(0, len(texts), AT_ONCE):
@@ -57,19 +59,26 @@ def vectors(
                 for own, layers in zip(words, states, strict=True)
             ]
         else:
-            found += _of_tokens(model, tokenizer, few, one_sided, layer, language)
+            found += _of_tokens(model, tokenizer, few, one_sided, layer, language, queries)
     return found
 
 
 def _of_tokens(
-    model: Backbone, tokenizer: Tokenizer, texts: Sequence[str], one_sided: bool, layer: Layer, language: int
+    model: Backbone,
+    tokenizer: Tokenizer,
+    texts: Sequence[str],
+    one_sided: bool,
+    layer: Layer,
+    language: int,
+    queries: bool,
 ) -> list[Vectors]:
-    rows = [enclose(model, tokenizer.encode(text, special=True), tokenizer.vocabulary) for text in texts]
+    vocabulary = tokenizer.vocabulary
+    rows = [enclose(model, tokenizer.encode(text, special=True), vocabulary, queries=queries) for text in texts]
     if any(not row for row in rows):
         raise Refusal("a text is empty: there is no token to give a vector for")
     refuse_long(model, texts, rows)
     inputs = flat(rows, "causal" if one_sided else "bidirectional")
-    inputs.segments = segments_of(model, inputs.tokens, tokenizer.vocabulary.special.get("cls"))
+    inputs.segments = segments_of(model, inputs.tokens, vocabulary.special.get("cls"), bare=not queries)
     with judging(model):
         states = model(batch_for(model, inputs, language=language), every_layer=True)
     picked = _picked(states.layers, layer).cpu()

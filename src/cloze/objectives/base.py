@@ -183,13 +183,15 @@ class Objective(nn.Module, ABC, Generic[M, R]):
 
     How a model that learnt this is used: `task` is what it is for (one of `cloze.tasks.TASKS`; None: what its role suggests), `begins`
     the role of the token that its decoder begins with (None: the family's own), `prefixes` whether a text that it goes on with is seen
-    whole. `scores_text`: each token of the text, and each document's end, is once a target of the term that the perplexity is of.
+    whole, `queries` whether tokens are predicted by the second stream of a model that has two. `scores_text`: each token of the text,
+    and each document's end, is once a target of the term that the perplexity is of.
     """
 
     Examples: ClassVar[type[ExampleBuilder]]
     task: ClassVar[str | None] = None
     begins: ClassVar[str | None] = None
     prefixes: ClassVar[bool] = False
+    queries: ClassVar[bool] = False
     scores_text: ClassVar[bool] = False
     model_role: ClassVar[type[Backbone]]
     record: ClassVar[type[Record]]

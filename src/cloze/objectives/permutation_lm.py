@@ -200,7 +200,7 @@ class PermutationLM(EveryToken[TwoStreams, Text]):
 
     Examples = PermutationExamples
     term = "permutation_lm"
-    task = "fill"
+    task, queries = "fill", True
 
     def asked(self, states: HiddenStates, batch: Batch) -> Tensor:
         assert states.queries is not None
