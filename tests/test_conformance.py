@@ -4,8 +4,8 @@ Trains: two steps with finite losses, a gradient for every trainable parameter, 
 New choices in conf/ are found by themselves; the test says how many triples it saw.
 
 Every refusal is read. Of the triples that fit, each model is trained under each objective, each objective on each corpus and each model on
-each corpus; the rest, in which nothing meets for the first time, is behind the marker `exhaustive`. So are, but for one, those on Python's own
-prose, which takes seconds to read and gives the same records as other text.
+each corpus; the rest, in which nothing meets for the first time, is behind the marker `exhaustive`. So are, but for one, those on
+Python's own prose, which takes seconds to read and gives the same records as other text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from cloze.check import built_by, check, compatibility
-from cloze.compose import choices, compose
+from cloze.compose import choices, compose, defaults
 from cloze.data import keyed
 from cloze.data.batches import batch_of
 from cloze.models.storage import read_model, save_model
@@ -124,10 +124,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("conformance")
 
 
-def prepared(folder: Path, model: str, objective: str, data: str) -> Prepared:
+def prepared(folder: Path, model: str, objective: str, data: str, *others: str) -> Prepared:
     words = [
         f"model={model}", f"objective={objective}", f"data={data}", "size=tiny", "model.layers=2", "length=48",
         "batch_size=8", f"cache_dir={folder / 'cache'}", "tokenizer.vocabulary=600", *corpus_words(folder)[data],
+        *others,
     ]  # fmt: skip
     return prepare(check(compose(words)), say=lambda line: None)
 
@@ -145,7 +146,35 @@ def batch(parts: Prepared, epoch: int) -> Any:
     ids="-".join,
 )
 def test_what_fits_trains_reloads_and_predicts_the_same(triple: tuple[str, str, str], folder: Path) -> None:
-    parts = prepared(folder, *triple)
+    trains_reloads_and_predicts_the_same(folder, *triple)
+
+
+def a_model_of_each_role() -> dict[str, tuple[str, list[str]]]:
+    """By its role, a model and the objectives that it can learn together: two, where there are two that it can learn."""
+    found = {}
+    for model, family in built_by("model").items():
+        able = [
+            each
+            for each in choices("objective")
+            if not refusal(model, each, "world") and each not in ("together", "clm_lanes")
+        ]
+        usual = compose([f"model={model}"]).choices["objective"]
+        able.sort(key=lambda each: each != usual)  # the one that the family is for comes first
+        found.setdefault(family.role, (model, able[:2]))
+    return found
+
+
+@pytest.mark.parametrize(("model", "of"), a_model_of_each_role().values(), ids=str)
+def test_objectives_that_fit_train_together(model: str, of: list[str], folder: Path) -> None:
+    assert of
+    # text that goes on from batch to batch trains alone
+    continued = [name for name in of if defaults("objective", name).get("documents") == "continued"]
+    apart = [f"objective.settings.{name}.documents=packed" for name in continued]
+    trains_reloads_and_predicts_the_same(folder, model, "together", "world", f"objective.of=[{','.join(of)}]", *apart)
+
+
+def trains_reloads_and_predicts_the_same(folder: Path, *choice: str) -> None:
+    parts = prepared(folder, *choice)
     modules = torch.nn.ModuleDict({"model": parts.model, "objective": parts.objective})
     optimizer = torch.optim.AdamW(modules.parameters(), 1e-3)
     touched: set[str] = set()
@@ -162,7 +191,7 @@ def test_what_fits_trains_reloads_and_predicts_the_same(triple: tuple[str, str, 
     assert all(p.grad is not None for name, p in modules.named_parameters() if name.endswith(parts.model.idle))
 
     save_model(folder / "model", modules.state_dict(), description(parts))
-    again = prepared(folder, *triple)
+    again = prepared(folder, *choice)
     fresh = torch.nn.ModuleDict({"model": again.model, "objective": again.objective})
     fresh.load_state_dict(read_model(folder / "model").weights)
     modules.eval(), fresh.eval()

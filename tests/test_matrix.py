@@ -58,6 +58,29 @@ def test_a_wrong_word_is_refused_as_ever(capsys: pytest.CaptureFixture[str]) -> 
     assert cli._guarded(cli._train, ["matrix=true", "model=gtp2"]) == 2
     assert "model=gtp2 is not there; did you mean gpt2?" in capsys.readouterr().err
     assert cli._guarded(cli._train, ["matrix=yes please"]) == 2
+    assert "matrix='yes please' must be true or false" in capsys.readouterr().err
+
+
+def test_only_on_the_data_that_is_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli._guarded(cli._train, ["matrix=true", "model=xlm", "data=text"]) == 0
+    lines = dict(line.split("\t")[1:] for line in capsys.readouterr().out.splitlines())
+    assert lines["objective=mlm"] == "runs on data=text"
+    assert lines["objective=tlm"].startswith("objective=tlm learns from parallel records; data=text has text records")
+
+
+@pytest.mark.parametrize("word", ["objective.of=[clm,prefix_lm]", "seed=3", "size=base"])
+def test_other_words_have_no_effect_and_are_refused(word: str, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["objective=together"] if word.startswith("objective.of") else []
+    assert cli._guarded(cli._train, ["matrix=true", *words, word]) == 2
+    key = word.partition("=")[0]
+    assert f"{key}: no effect with matrix=true" in capsys.readouterr().err
+
+
+def test_what_several_objectives_are_made_of_can_change() -> None:
+    (cell,) = cells(["gpt2"], ["together"])
+    assert cell.reason.startswith(
+        "the objective (of mlm, unless objective.of says others) needs a model that sees both sides"
+    )
 
 
 def test_a_table_at_a_terminal() -> None:

@@ -211,7 +211,7 @@ def compatibility(
     needed = _made_of(str(taken.get("objective")), objective, settings)
     for name, part in needed.items():
         if not issubclass(model, part.model_role):
-            of = f" ({name})" if objective.composite else ""
+            of = f" (of {name}, unless objective.of says others)" if objective.composite else ""
             models = [
                 c for c, cls in built_by("model").items() if all(issubclass(cls, p.model_role) for p in needed.values())
             ]
@@ -226,7 +226,7 @@ def compatibility(
                 f"With {named['model']}: objective={'|'.join(objectives) or 'none yet'}."
             )
         if not issubclass(corpus.reads, part.record):
-            of = f" ({name})" if objective.composite else ""
+            of = f" (of {name}, unless objective.of says others)" if objective.composite else ""
             corpora = [
                 c
                 for c, cls in built_by("data").items()

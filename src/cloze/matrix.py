@@ -33,18 +33,18 @@ class Cell:
         return first.replace(f"objective={self.objective}", "the objective")
 
 
-def cells(models: Sequence[str] = (), objectives: Sequence[str] = ()) -> list[Cell]:
-    """All cells, model by model; only those of some models and objectives where they are named."""
+def cells(models: Sequence[str] = (), objectives: Sequence[str] = (), data: Sequence[str] = ()) -> list[Cell]:
+    """All cells, model by model; only those of some models and objectives where they are named, and on some data only."""
     return [
-        _cell(model, objective)
+        _cell(model, objective, data or tuple(built_by("data")))
         for model in (models or tuple(built_by("model")))
         for objective in (objectives or tuple(built_by("objective")))
     ]
 
 
-def _cell(model: str, objective: str) -> Cell:
+def _cell(model: str, objective: str, corpora: Sequence[str]) -> Cell:
     refused: list[str] = []
-    for data in sorted(built_by("data"), key=lambda choice: (not choice.startswith(USUAL_DATA), choice)):
+    for data in sorted(corpora, key=lambda choice: (not choice.startswith(USUAL_DATA), choice)):
         taken: dict[str, str | None] = {"model": model, "objective": objective, "data": data}
         found = compatibility(built_by("model")[model], built_by("objective")[objective], built_by("data")[data], taken)
         if not found:
@@ -53,10 +53,12 @@ def _cell(model: str, objective: str) -> Cell:
     return Cell(model, objective, None, refused[0])
 
 
-def show(console: Console, models: Sequence[str] = (), objectives: Sequence[str] = ()) -> None:
+def show(
+    console: Console, models: Sequence[str] = (), objectives: Sequence[str] = (), data: Sequence[str] = ()
+) -> None:
     """At a terminal a table, with the reasons below it; the sentences themselves where a row or a column is asked for, and, a line
     each, where the output is read by a program."""
-    found = cells(models, objectives)
+    found = cells(models, objectives, data)
     if not console.is_terminal:
         for cell in found:
             said = f"runs on data={cell.data}" if cell.data else cell.sentence
@@ -64,7 +66,7 @@ def show(console: Console, models: Sequence[str] = (), objectives: Sequence[str]
         return
     from rich.table import Table
 
-    if models or objectives:
+    if models or objectives or data:
         table = Table("model", "objective", "", show_lines=True)
         for cell in found:
             table.add_row(cell.model, cell.objective, f"runs on data={cell.data}" if cell.data else cell.sentence)

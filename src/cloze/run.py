@@ -187,7 +187,12 @@ def _matrix(composed: Composed) -> int:
     from cloze.matrix import show
 
     said = {override.key_or_group: str(override.value()) for override in parse(composed.words)}
-    wanted = [(said[group],) if group in said else () for group in ("model", "objective")]
+    groups = ("model", "objective", "data")
+    if beside := [key for key in said if key not in (*groups, "matrix")]:
+        raise Refusal(
+            f"{', '.join(beside)}: no effect with matrix=true, which goes by the choices alone: model=, objective= and data="
+        )
+    wanted = [(said[group],) if group in said else () for group in groups]
     show(Console(), *wanted)
     return 0
 
