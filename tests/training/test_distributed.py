@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections import defaultdict
 from pathlib import Path
@@ -44,6 +46,21 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
     for mine, theirs in zip(curve(tmp_path / "two"), curve(tmp_path / "one"), strict=True):
         assert mine["tokens"] == theirs["tokens"]
         assert {k: pytest.approx(v, rel=1e-3, abs=1e-6) for k, v in theirs.items()} == mine
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("mix", ["objective.mix=alternate", "+objective.weights.mlm='0:1,2:0'"])
+def test_two_processes_whose_objective_leaves_out_a_part(tmp_path: Path, mix: str) -> None:
+    """A step asks some of the heads only: none of the processes waits for the others' gradients."""
+    words = ["model=electra", "objective=together", "objective.of=[mlm,replaced_token]", mix, "data.documents=200",
+             "data.validation_documents=20", "budget.steps=6", "batch_size=8", "length=32", "hardware.accelerator=cpu",
+             "hardware.devices=2", "hardware.strategy=ddp", f"output_dir={tmp_path / 'run'}",
+             f"cache_dir={tmp_path / 'cache'}"]  # fmt: skip
+    command = [sys.executable, "-m", "cloze", "train", *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, cwd=tmp_path)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert RunFolder(tmp_path / "run").facts()["status"] == "done"
 
 
 @pytest.mark.slow

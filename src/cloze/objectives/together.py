@@ -306,10 +306,10 @@ class Together(Objective[Backbone, Text]):
             for term, value in output.terms.items():
                 whole.terms[f"{name}/{term}"] = Term(value.total, value.count, value.weight * weight)
             whole.predictions |= {f"{name}/{key}": value for key, value in output.predictions.items()}
-        idle = [part for name, part in self._parts() if name not in batch.streams]
-        if idle and self.training:
-            # every weight gets a gradient, if of 0: processes that add theirs up would wait for one that never comes
-            touched = [p.sum() for module in (model, *idle) for p in module.parameters() if p.requires_grad]
+        if self.training and len(batch.streams) < len(self.parts):
+            # every weight gets a gradient, if of 0: processes that add theirs up would wait for one that never comes. The head that
+            # parts share is among them: this step's part may be one that does not ask it
+            touched = [p.sum() for module in (model, self) for p in module.parameters() if p.requires_grad]
             first = next(iter(whole.terms.values()))
             first.total = first.total + 0.0 * torch.stack(touched).sum()
         return whole
