@@ -334,6 +334,15 @@ def test_a_model_that_tells_languages_apart_is_told_them(task: str) -> None:
     assert still == untold == pytest.approx(same, rel=1e-6) and told != pytest.approx(untold, rel=1e-3)
 
 
+def test_of_several_objectives_the_first_says_what_a_window_may_hold() -> None:
+    model, text = random(GPT2), corpus([20, 9, 14])
+    apart, packed = (pretrained(model, 16, documents) for documents in ("apart", "packed"))
+    together = pretrained(model, 16)
+    together.objective = {"of": ["clm", "mlm"], "settings": {"clm": apart.objective, "mlm": {}}}
+    found = [evaluate(each, text)[0].nats for each in (apart, packed, together)]
+    assert found[2] == found[0] != pytest.approx(found[1], rel=1e-4)
+
+
 @pytest.mark.parametrize("task", ["continue", "fill"])
 def test_languages_are_those_of_the_run_by_name(task: str) -> None:
     """A split that begins with the run's second language numbers it first: it is read with its own embedding nevertheless."""

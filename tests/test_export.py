@@ -11,7 +11,8 @@ import torch
 import cloze
 from cloze.cli import main
 from cloze.errors import Refusal
-from cloze.loading import export, families
+from cloze.loading import export, families, heads
+from cloze.models import storage
 from cloze.models.base import EncoderDecoder
 from cloze.schema import locate
 from tests.pretrained import PORTABLE, TEXTS, built, saved_run, tokenizer_of
@@ -135,3 +136,30 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeyp
     assert end.value.code == 0
     assert (tmp_path / "out" / "config.json").is_file()
     assert str(tmp_path / "out") in capsys.readouterr().out
+
+
+def test_heads_of_several_objectives_are_found_again(tmp_path: Path) -> None:
+    """A run under objective=together keeps each head below its part's name: the model comes back with them, and goes out with them."""
+    from cloze.objectives.replaced_token import DiscriminatorHead
+
+    saved_run(tmp_path / "run", "electra.Electra")
+    folder = tmp_path / "run" / "model"
+    weights, metadata = storage.read_tensors(folder / storage.WEIGHTS)
+    head, pair = DiscriminatorHead(32, "gelu", 0.5).eval(), torch.nn.Linear(32, 2)
+    parts = {"replaced_token.discriminator_head": head, "mlm_sop.pair_head": pair, "other.pair_head": pair}
+    for part, module in parts.items():
+        weights |= {f"objective.parts.{part}.{name}": p.detach().clone() for name, p in module.named_parameters()}
+    metadata |= {"weights_sha256": storage.weights_sha256(weights)}
+    storage.write_tensors(folder / storage.WEIGHTS, weights, metadata)
+    loaded = cloze.load(folder)
+    assert loaded.tasks == ("replaced", "fill", "vectors") and loaded.discriminator is not None
+    assert torch.equal(loaded.discriminator.output.weight, head.output.weight)  # type: ignore[union-attr]
+    export(tmp_path / "run", tmp_path / "out")
+    theirs = transformers.ElectraForPreTraining.from_pretrained(tmp_path / "out").eval()
+    encoded = loaded.encode(TEXTS)
+    with torch.no_grad():
+        ours, real = head(loaded.hidden_states(**encoded)), encoded["attention_mask"].bool()
+        assert torch.allclose(theirs(**encoded).logits[real], ours[real], atol=1e-5)
+    # two parts have a head of this name: neither takes the place of the other
+    assert {name for name in heads(weights) if "pair_head" in name} == {name for name in weights if "pair_head" in name}
+    assert not any("parts.replaced" in name for name in heads(weights))

@@ -23,6 +23,7 @@ from torch import Tensor
 from cloze.data.languages import numbered
 from cloze.errors import Refusal
 from cloze.inference.reading import batch_for, embedding_for, enclose, judging, segments_of
+from cloze.inference.tasks import leading
 from cloze.models.base import (
     Backbone,
     Batch,
@@ -156,7 +157,7 @@ def evaluate(
         raise Refusal(f"length={window} must be at least 2{most}.")
     if stride is not None and not 1 <= stride <= window:
         raise Refusal(f"stride={stride} must lie in 1 … {window}, the window's length.")
-    learnt = loaded.objective or {}
+    learnt = leading(loaded.objective) or {}
     documents = learnt.get("documents", "packed")
     streams = isinstance(model, TwoStreams) and loaded.queries
     if not loaded.one_sided and not streams and not isinstance(model, TwoDirections):

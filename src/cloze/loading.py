@@ -215,6 +215,7 @@ def load(source: str | Path, device: torch.device | str = "cpu", trusted: Sequen
     read, saying what it is and what was expected.
     """
     initial = initialise(source, trusted)
+    initial = dataclasses.replace(initial, weights=heads(initial.weights))
     node = dict(initial.settings["model"])
     model = _built(_family(node.pop("_target_"), trusted), node, initial)
     model.load_state_dict(_part(initial.weights, "model."))
@@ -255,10 +256,20 @@ def taken_as(initial: Initial, wanted: type[Backbone], trusted: Sequence[str] = 
     if not (issubclass(own, Portable) and issubclass(wanted, Portable)) or own.model_type != wanted.model_type:
         return None
     complete = {**_defaults(own), **node}
-    config, theirs = own.to_transformers(complete, initial.weights, initial.tokenizer.vocabulary)
+    config, theirs = own.to_transformers(complete, heads(initial.weights), initial.tokenizer.vocabulary)
     settings, weights = wanted.from_transformers(config, theirs)
     target = f"{wanted.__module__}.{wanted.__qualname__}"
     return dataclasses.replace(initial, settings={"model": {"_target_": target, **settings}}, weights=weights)
+
+
+def heads(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of several objectives together (`objective.parts.NAME.*`) by the names that they have under one objective
+    (`objective.*`); those that more than one part has keep theirs, as nobody could say which is meant."""
+    found: dict[str, list[str]] = {}
+    for name in weights:
+        part = re.fullmatch(r"objective\.parts\.[^.]+\.(.+)", name)
+        found.setdefault(f"objective.{part[1]}" if part else name, []).append(name)
+    return {plain if len(names) == 1 else name: weights[name] for plain, names in found.items() for name in names}
 
 
 def export(run: str | Path, directory: str | Path) -> None:
@@ -277,10 +288,10 @@ def export(run: str | Path, directory: str | Path) -> None:
     if not issubclass(family, Portable):
         known = ", ".join(sorted(families()))
         raise Refusal(f"{run}: transformers has no model like {family.__name__}; exported can be: {known}")
-    tokenizer = initial.tokenizer
+    tokenizer, held = initial.tokenizer, heads(initial.weights)
     complete = {**_defaults(family), **node, "length": initial.length}
-    made = {".": family.to_transformers(complete, initial.weights, tokenizer.vocabulary)}
-    made |= family.companions(complete, initial.weights, tokenizer.vocabulary)
+    made = {".": family.to_transformers(complete, held, tokenizer.vocabulary)}
+    made |= family.companions(complete, held, tokenizer.vocabulary)
     try:
         for name, (config, weights) in made.items():
             folder = directory / name

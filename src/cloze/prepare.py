@@ -156,11 +156,12 @@ def _counts(tokens: NDArray[Any], size: int, block: int = 1 << 20) -> NDArray[np
 
 def _load(initial: Initial, model: Backbone, objective: Objective[Any, Any], say: Say) -> None:
     """Copies the initial weights; what only one side has is said, never dropped silently."""
+    from cloze.loading import heads
+
+    weights = initial.weights if objective.composite else heads(initial.weights)
     for name, module in (("model", model), ("objective", objective)):
         own = module.state_dict()
-        given = {
-            key.removeprefix(f"{name}."): value for key, value in initial.weights.items() if key.startswith(f"{name}.")
-        }
+        given = {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
         fitting = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
         wrong = [key for key in given if key in own and own[key].shape != given[key].shape]
         if name == "model" and wrong:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,13 @@ from cloze.data.languages import evened
 from cloze.errors import Refusal
 from cloze.models.base import Batch
 from cloze.models.bert import Bert
+from cloze.models.electra import Electra
 from cloze.models.unilm import UniLM
 from cloze.objectives.base import StepOutput
 from cloze.objectives.clm import CausalExamples, CausalLM
 from cloze.objectives.mlm import MaskedExamples, MaskedLM
 from cloze.objectives.together import Together, TogetherExamples, Weight
+from cloze.prepare import _load
 from tests.objectives.corpora import random_corpus, vocabulary
 
 WORDS = 80
@@ -315,3 +318,54 @@ def test_a_schedule_is_lines_between_points() -> None:
     weight = Weight("mlm", "10:1,20:0,40:0.5")
     assert [weight.at(step) for step in (0, 10, 15, 20, 30, 40, 99)] == pytest.approx([1, 1, 0.5, 0, 0.25, 0.5, 0.5])
     assert Weight("mlm", 2).at(123) == 2.0
+
+
+REPLACED = {"_target_": "cloze.objectives.replaced_token.ReplacedToken"}
+
+
+@pytest.mark.parametrize(
+    ("mix", "weights", "steps"), [("alternate", {}, 6), ("sum", {"mlm": "0:1,2:0"}, 4), ("sum", {"rtd": "0:0,2:1"}, 4)]
+)
+def test_every_weight_gets_a_gradient_in_every_step(
+    corpus: TokenizedCorpus, mix: Any, weights: dict[str, float | str], steps: int
+) -> None:
+    """Whichever part a step has: processes that add gradients up would wait for one that is missing. Replaced token detection uses
+    none of the head that the parts share, masked language modelling neither generator nor discriminator head."""
+    settings: dict[str, Any] = {"of": ["mlm", "rtd"], "settings": {"mlm": MLM, "rtd": REPLACED}}
+    settings |= {"mix": mix, "weights": weights}
+    make = TogetherExamples(VOCABULARY, 32, **settings)
+    shape = {"layers": 1, "width": 64, "heads": 2, "inner": 32, "embedding_width": 16, "generator_size": 1.0}
+    model = Electra(WORDS, 32, False, generator=True, **shape)  # type: ignore[arg-type]
+    together = Together(model, VOCABULARY, **settings)
+    examples = make.build(corpus, 0)
+    batches = TrainingBatches(examples, make, batch_size=4, seed=3)
+    seen = set()
+    for step in range(steps):
+        batch = batches[step]
+        seen.add(tuple(batch.streams))
+        model.zero_grad(), together.zero_grad()
+        output = together(model, batch)
+        loss_of(output, batch).backward()
+        for module in (model, together):
+            assert [name for name, p in module.named_parameters() if p.grad is None] == []
+        # those that the step's part does not ask are left where they are
+        if "mlm" not in batch.streams:
+            assert together.head is not None and all(not p.grad.any() for p in together.head.parameters())
+    assert seen == (
+        {("mlm",), ("rtd",)} if mix == "alternate" else {("mlm", "rtd"), ("rtd",) if "mlm" in weights else ("mlm",)}
+    )
+
+
+def test_one_objective_starts_from_the_heads_of_several() -> None:
+    model, together = learner(["clm", "sop"])
+    weights = {f"model.{name}": value for name, value in model.state_dict().items()}
+    weights |= {f"objective.{name}": value for name, value in together.state_dict().items()}
+    initial: Any = SimpleNamespace(weights=weights)
+    torch.manual_seed(1)
+    fresh = MaskedLM(model, VOCABULARY, pair="sop")
+    assert fresh.pair_head is not None and together.parts["sop"].pair_head is not None
+    _load(initial, model, fresh, lambda line: None)
+    assert torch.equal(fresh.pair_head.weight, together.parts["sop"].pair_head.weight)
+    again = learner(["clm", "sop"], seed=2)[1]
+    _load(initial, model, again, lambda line: None)  # several from several: each part its own
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in together.state_dict().items())

@@ -10,7 +10,7 @@ from cloze.errors import Refusal, did_you_mean
 from cloze.inference.blanks import fill_blanks
 from cloze.inference.decoding import Decoding
 from cloze.inference.replaced import replaced_tokens
-from cloze.inference.tasks import objective_class, task_learnt
+from cloze.inference.tasks import leading, objective_class, task_learnt
 from cloze.inference.vectors import vectors
 from cloze.inference.writing import continue_text, fill_fragments, fill_spans, rewrite
 from cloze.models.base import Backbone, Discriminator, EncoderDecoder, Steerable
@@ -60,7 +60,7 @@ def predict(loaded: Pretrained, texts: Sequence[str], task: Task | None, setting
         )
     assert head is not None
     ways: dict[str, Any]
-    bare = (loaded.objective or {}).get("documents") == "continued"  # text that goes on has nothing around it
+    bare = (leading(loaded.objective) or {}).get("documents") == "continued"  # text that goes on has nothing around it
     if not writes:
         ways = {"bare": bare, "queries": loaded.queries, **spoken}
         return cast("list[Any]", fill_blanks(model, head, tokenizer, texts, **ways, **settings))  # type: ignore[arg-type]

@@ -49,10 +49,16 @@ def task_of(able: tuple[Task, ...], learnt: str | None) -> Task:
     return next((task for task in able if task == learnt), able[0])
 
 
+def leading(objective: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """A run's record of its objective or, where that is made of others, what it says of the first of them."""
+    while objective and objective.get("of"):
+        objective = (objective.get("settings") or {}).get(objective["of"][0])
+    return objective
+
+
 def task_learnt(objective: Mapping[str, Any] | None) -> str | None:
     """The task that a run's record of its objective stands for."""
-    if objective and objective.get("of"):  # made of others: the first of them
-        return task_learnt((objective.get("settings") or {}).get(objective["of"][0]))
+    objective = leading(objective)
     teaches = getattr(objective_class(objective), "teaches", None)
     taught: str | None = teaches(dict(objective or {})) if teaches else None
     return taught
@@ -68,8 +74,7 @@ def queries_learnt(objective: Mapping[str, Any] | None) -> bool:
 
 def objective_class(objective: Mapping[str, Any] | None) -> type | None:
     """The class that a run's record of its objective names, None where there is none of ours."""
-    if objective and objective.get("of"):  # made of others: what the first of them teaches
-        return objective_class((objective.get("settings") or {}).get(objective["of"][0]))
+    objective = leading(objective)
     try:
         return locate(objective.get("_target_"), "objective") if objective else None
     except Refusal:  # of a package of the user's own, which is not imported without being asked to
