@@ -21,7 +21,7 @@ from cloze.loading import _defaults, initialise
 from cloze.models import storage
 from cloze.models.base import EncoderDecoder
 from cloze.models.padding import from_padded, to_padded
-from tests.pretrained import FAMILIES, LEARNS, LENGTH, TEXTS, saved_run, tokenizer_of
+from tests.pretrained import FAMILIES, LEARNS, LENGTH, TEXTS, built, saved_run, tokenizer_of
 
 
 @pytest.fixture(scope="module")
@@ -348,6 +348,7 @@ def test_samples_while_training_change_nothing(family: str, runs: Path) -> None:
     from cloze.data.batches import batch_of
     from cloze.inference import samples
     from cloze.schema import locate
+    from cloze.training.static import make_static
 
     loaded = cloze.load(runs / family)
     vocabulary = loaded.tokenizer.vocabulary
@@ -365,6 +366,49 @@ def test_samples_while_training_change_nothing(family: str, runs: Path) -> None:
     assert loaded.model.training and objective.training
     assert 1 <= len(table.rows) <= 3 and all(len(row) == len(table.columns) == 3 for row in table.rows)
     assert table == samples(loaded.model, objective, loaded.tokenizer, batch, limit=3)
+    make_static(loaded.model, LENGTH)  # hardware.layout=padded: the same samples
+    assert table == samples(loaded.model, objective, loaded.tokenizer, batch, limit=3)
+
+
+@pytest.mark.parametrize(
+    ("family", "objective", "task"),
+    [
+        *((family, learnt, None) for family, learnt in LEARNS.items()),
+        ("xlm.XLM", "clm.CausalLM", "continue"),
+        ("xlnet.XLNet", "mlm.MaskedLM", "fill"),
+        ("electra.Electra", "replaced_token.ReplacedToken", "replaced"),
+    ],
+)
+def test_lightning_predicts_as_a_loaded_run_does(family: str, objective: str, task: str | None) -> None:
+    """`predict_step` does what the objective teaches, whatever the model's role would suggest."""
+    from cloze.loading import Pretrained
+    from cloze.schema import locate
+    from cloze.training.budget import Plan
+    from cloze.training.module import module_for
+    from cloze.training.optimizers import AdamW
+    from cloze.training.schedules import Constant
+
+    tokenizer = tokenizer_of("albert.Albert" if family == "xlnet.XLNet" and "mlm" in objective else family)
+    if "replaced" in objective:
+        shape = FAMILIES[family]
+        kind = locate(f"cloze.models.{family}", "model")
+        model = kind(tokenizer.vocabulary.size, LENGTH, False, generator=True, **shape)
+    else:
+        model, _ = built(family, tokenizer.vocabulary.size)
+    learnt = locate(f"cloze.objectives.{objective}", "objective")(model, tokenizer.vocabulary)
+    module = module_for(model, learnt, optimizer=AdamW(), schedule=Constant(), plan=Plan(steps=1), seed=0)
+    record = {"_target_": f"cloze.objectives.{objective}"}
+    module.tokenizer, module.description = tokenizer, {"objective": record, "length": LENGTH}
+    heads = [getattr(learnt, name, None) for name in ("head", "discriminator_head", "generator_head")]
+    loaded = Pretrained(model, tokenizer, heads[0], LENGTH, record, *heads[1:])
+    assert loaded.task == (task or CAN[family][0])
+    texts = ["the old [MASK] lay in fog", "she [MASK]"] if loaded.task == "fill" else SHORT
+    module.train()
+    said, expected = module.predict_step(texts, 0), loaded.predict(texts)
+    assert module.training and len(said) == 2
+    if loaded.task == "vectors":
+        said, expected = ([each.values.tolist() for each in answer] for answer in (said, expected))
+    assert said == expected
 
 
 # what a model of each family does without being told, and what else it can be asked for

@@ -156,6 +156,7 @@ class _Session:
             fused=resolved.precision != "16-mixed",
         )  # fmt: skip
         module.tokenizer, module.targets_per = parts.tokenizer, parts.facts.targets_per
+        module.description = parts.description
         loggers = [] if folder.follower else [LocalLogger(folder), *parts.tracking.loggers(self._tracked(module))]
         settings = lightning_settings(parts.hardware, resolved)
         with Signals() as signals:

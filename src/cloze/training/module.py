@@ -1,4 +1,4 @@
-"""The LightningModules: one small base, one kind a role. `model.*` and `objective.*` are all that their state has."""
+"""The LightningModule of every model under every objective. `model.*` and `objective.*` are all that its state has."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cloze.data import keyed
 from cloze.errors import RunFailure
-from cloze.models.base import Backbone, Batch, Bidirectional, Causal, EncoderDecoder, Memory
+from cloze.models.base import Backbone, Batch, Memory
 from cloze.objectives.base import Objective, StepOutput
 from cloze.training.budget import Plan
 from cloze.training.optimizers import OptimizerSettings, matrices_of
@@ -107,6 +107,7 @@ class PretrainingModule(LightningModule):
             str, float
         ] = {}  # targets of the validation text per "byte" and "word", where all of it is predicted
         self.tokenizer: Any = None  # what `predict_step` reads and writes texts with
+        self.description: dict[str, Any] = {}  # what model/config.json says: it decides what `predict_step` does
 
     def __setattr__(self, name: str, value: Any) -> None:
         """Plain values go straight in: Lightning sets one around every hook, and torch looks each over for parameters."""
@@ -255,42 +256,29 @@ class PretrainingModule(LightningModule):
         """The batch on the device, copied while the device works. Texts (`predict_step`) stay what they are."""
         return batch if device.type == "cpu" or not isinstance(batch, Batch) else batch.to(device, non_blocking=True)
 
+    def predict_step(self, batch: list[str], batch_idx: int) -> list[Any]:
+        """What the model says of each text: what `cloze.load` and `predict` will, once it is saved (see `Pretrained.predict`)."""
+        from cloze.loading import Pretrained
 
-class EncoderModule(PretrainingModule):
-    """Models that see both sides: they fill blanks."""
-
-    def predict_step(self, batch: list[str], batch_idx: int) -> Any:
-        """The texts' [MASK]s filled, with the best guesses for each (cloze.inference.fill_blanks)."""
-        from cloze.inference import fill_blanks
-
-        return fill_blanks(self.model, self.objective.head, self.tokenizer, batch)  # type: ignore[arg-type]
-
-
-class DecoderModule(PretrainingModule):
-    """Models that see only what stands before: they continue a text."""
-
-    def predict_step(self, batch: list[str], batch_idx: int) -> Any:
-        """What the model writes after each text (cloze.inference.continue_text)."""
-        from cloze.inference import continue_text
-
-        return continue_text(self.model, self.objective.head, self.tokenizer, batch)  # type: ignore[arg-type]
-
-
-class EncoderDecoderModule(PretrainingModule):
-    """Models that read one text and write another: they fill spans."""
-
-    def predict_step(self, batch: list[str], batch_idx: int) -> Any:
-        """The texts with their sentinels replaced (cloze.inference.fill_spans)."""
-        from cloze.inference import fill_spans
-
-        return fill_spans(self.model, self.objective.head, self.tokenizer, batch)  # type: ignore[arg-type]
+        heads = [
+            part for part in self.objective.modules() if isinstance(part, Objective)
+        ]  # it and those that it is made of
+        head, generator_head, discriminator = (
+            next((head for part in heads if (head := getattr(part, name, None)) is not None), None)
+            for name in ("head", "generator_head", "discriminator_head")
+        )
+        length, learnt = self.description.get("length", self.model.positions or 0), self.description.get("objective")
+        spoken = tuple(self.description.get("languages", ()))
+        loaded = Pretrained(
+            self.model, self.tokenizer, head, length, learnt, discriminator, generator_head, languages=spoken
+        )
+        return loaded.predict(batch)
 
 
 def module_for(model: Backbone, objective: Objective[Any, Any], **settings: Any) -> PretrainingModule:
-    """The module for a model's role, its class named after both (`BertMaskedLM`), as logs and checkpoints call it."""
-    kinds = {Bidirectional: EncoderModule, Causal: DecoderModule, EncoderDecoder: EncoderDecoderModule}
-    base = next((kind for role, kind in kinds.items() if isinstance(model, role)), PretrainingModule)
-    named = type(f"{type(model).__name__}{type(objective).__name__}", (base,), {"__module__": base.__module__})
+    """The module, its class named after model and objective (`BertMaskedLM`), as logs and checkpoints call it."""
+    name = f"{type(model).__name__}{type(objective).__name__}"
+    named = type(name, (PretrainingModule,), {"__module__": PretrainingModule.__module__})
     module: PretrainingModule = named(model, objective, **settings)
     return module
 
