@@ -15,7 +15,7 @@ from cloze.check import Checked
 from cloze.data import keyed
 from cloze.data.base import Corpus, TokenizedCorpus
 from cloze.data.examples import indexed
-from cloze.data.languages import evened, numbered
+from cloze.data.languages import evened, idle, numbered
 from cloze.data.store import tokenized
 from cloze.data.tokenizers import Tokenizer, obtain
 from cloze.errors import Refusal
@@ -100,7 +100,7 @@ def prepare(checked: Checked, initial: Initial | None = None, say: Say = print) 
     train = evened(train, corpus.language_sampling, top.seed)
     # not the seed's business: every run of a study is judged on the same validation examples
     validation = indexed(builder.judge(), validation_text, keyed.key("validation examples"), settings, cache)
-    for note in train.notes:
+    for note in (*train.notes, *idle(train, corpus.language_sampling)):
         say(note)
     torch.manual_seed(keyed.key(top.seed, "model") >> 1)
     model: Backbone = checked.nodes["model"].build(
@@ -113,6 +113,11 @@ def prepare(checked: Checked, initial: Initial | None = None, say: Say = print) 
     model.spell([tokenizer.token(number) for number in range(vocabulary.size)])
     torch.manual_seed(keyed.key(top.seed, "objective") >> 1)  # so that two objectives start from the same model
     objective: Objective[Any, Any] = checked.objective(model, vocabulary, **checked.objective_settings)
+    if builder.continuous and not model.remembers:
+        say(
+            f"model={checked.composed.choices['model']} has no memory: each window is read without what stood before it in its lane"
+        )
+    _judge_negatives(objective, tokenizer, train_text, say)
     digest = None
     if initial is not None:
         _load(initial, model, objective, say)
@@ -120,6 +125,37 @@ def prepare(checked: Checked, initial: Initial | None = None, say: Say = print) 
     return Prepared(
         checked, corpus, tokenizer, train_text, validation_text, builder, train, validation, model, objective, digest
     )
+
+
+def _judge_negatives(objective: Objective[Any, Any], tokenizer: Tokenizer, text: TokenizedCorpus, say: Say) -> None:
+    """A sampled softmax must leave words out, and draws them as if ids went by frequency."""
+    size = tokenizer.vocabulary.size
+    for module in objective.modules():
+        negatives = getattr(module, "negatives", None)
+        if not isinstance(negatives, int):
+            continue
+        if negatives >= size:
+            raise Refusal(
+                f"objective.negatives={negatives} are not fewer than the {size:,} tokens of the vocabulary: take objective.negatives=null, "
+                "which asks them all."
+            )
+        counts = _counts(text.tokens, size)
+        agreement = rank_agreement(counts)
+        if agreement < 0.5:
+            say(
+                f"objective.negatives={negatives}: ids of this tokenizer do not go by frequency (rank correlation {agreement:.2f}), which "
+                "the draws take for granted, so rare tokens are drawn too often; those of tokenizer=word do"
+            )
+
+
+def rank_agreement(counts: NDArray[np.int64]) -> float:
+    """Spearman's correlation of the tokens' frequencies with their ids, 1 where the most frequent come first; of those that occur."""
+    counts = counts[counts > 0]
+    if len(counts) < 2:
+        return 1.0
+    _, place, ties = np.unique(-counts, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(ties) - (ties + 1) / 2)[place]  # equally frequent ones share the middle of their ranks
+    return float(np.corrcoef(ranks, np.arange(len(counts)))[0, 1]) if len(ties) > 1 else 1.0
 
 
 def _refuse_languages(

@@ -15,7 +15,8 @@ import pytest
 from cloze.check import check
 from cloze.compose import compose
 from cloze.data.base import TokenizedCorpus
-from cloze.data.languages import evened, numbered, of_places, runs
+from cloze.data.batches import batch_of
+from cloze.data.languages import evened, idle, numbered, of_places, runs
 from cloze.data.store import opened
 from cloze.data.tokenizers import Tokenizer
 from cloze.errors import Refusal
@@ -24,6 +25,9 @@ from cloze.models.xlm import XLM
 from cloze.objectives.base import ExampleBuilder, Examples
 from cloze.objectives.clm import CausalExamples
 from cloze.objectives.mlm import MaskedExamples
+from cloze.objectives.prefix_lm import PrefixExamples, PrefixLM
+from cloze.objectives.tlm import TranslationExamples
+from cloze.objectives.unilm import Mixed, MixedExamples
 from cloze.prepare import _refuse_languages, prepare
 from tests.objectives.corpora import SPECIAL, random_corpus, sequences, vocabulary
 
@@ -33,6 +37,8 @@ BUILDERS: dict[str, Any] = {
     "mlm_nsp": lambda words: MaskedExamples(words, 32, format="segment_pair", pair="nsp"),
     "clm": lambda words: CausalExamples(words, 32),
     "clm_apart": lambda words: CausalExamples(words, 32, documents="apart"),
+    "prefix_lm": lambda words: PrefixExamples(words, 32),
+    "unilm": lambda words: MixedExamples(words, 32),
 }
 NAMES = ("x", "y", "z")
 
@@ -240,3 +246,29 @@ def test_a_table_that_was_taken_over_cannot_grow(corpus: TokenizedCorpus) -> Non
     ) as told:
         _refuse_languages(XLM(50, 20, False, **shape), corpus, corpus, "init=there")
     assert "Say model.languages" not in str(told.value)
+
+
+def test_sampling_that_has_no_effect_is_said(corpus: TokenizedCorpus) -> None:
+    linked = replace(corpus, translations=np.roll(np.arange(len(corpus.sentences) - 1), 1))
+    pairs = TranslationExamples(words(), 32).build(linked, 0)
+    assert evened(pairs, 0.5, 1) is pairs
+    assert idle(pairs, 0.5) and "data.language_sampling=0.5 has no effect" in idle(pairs, 0.5)[0]
+    assert idle(pairs, None) == idle(pairs, 1.0) == []
+    assert idle(replace(pairs, corpus=replace(linked, language_names=())), 0.5) == []
+    assert idle(MaskedExamples(words(), 32).build(corpus, 0), 0.5) == []
+
+
+def test_a_model_that_learns_by_the_mixture_learns_its_languages(corpus: TokenizedCorpus) -> None:
+    """Every row of the table of languages gets a gradient."""
+    shape: dict[str, Any] = {"layers": 1, "width": 32, "heads": 2, "inner": 48, "languages": 3}
+    for kind in (Mixed, PrefixLM):
+        builder = kind.Examples(words(), 32)
+        examples = builder.build(corpus, 0)
+        assert examples.languages is not None
+        indices = np.concatenate([np.flatnonzero(examples.languages == language)[:3] for language in range(3)])
+        sample = builder.sample(examples, indices, builder.keys(1, 0, indices))
+        model = XLM(1000, 32, False, **shape)
+        output = kind(model, words())(model, batch_of(sample))
+        sum(term.total for term in output.terms.values()).backward()  # type: ignore[union-attr]
+        assert model.language is not None and model.language.weight.grad is not None
+        assert model.language.weight.grad.abs().sum(-1).gt(0).all()

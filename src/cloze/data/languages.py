@@ -61,10 +61,19 @@ def runs(corpus: TokenizedCorpus) -> NDArray[np.int64]:
     return numbers
 
 
+def idle(examples: Examples, exponent: float | None) -> list[str]:
+    """What there is to say where `evened` cannot do what is asked for."""
+    if exponent is None or exponent == 1.0 or examples.languages is not None or len(examples.corpus.language_names) < 2:
+        return []
+    return [
+        f"data.language_sampling={exponent:g} has no effect here: this objective's examples are not in one language each"
+    ]
+
+
 def evened(examples: Examples, exponent: float | None, seed: int) -> Examples:
     """The examples with those of rarer languages repeated, so that a language's share of them is in proportion to its share now to the
     power of `exponent`: 1 or None changes nothing, with 0 all languages have as many. Which ones are repeated once more than others
-    depends on `seed` alone.
+    depends on `seed` alone. Where examples are not each in one language there is nothing to repeat: `idle` says so.
     """
     if exponent is None or exponent == 1.0 or examples.languages is None:
         return examples

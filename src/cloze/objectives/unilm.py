@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from cloze.data import keyed
+from cloze.data import keyed, languages
 from cloze.data.base import Packed, Sample, Text, TokenizedCorpus, Vocabulary
 from cloze.errors import Refusal
 from cloze.models.base import Backbone, Batch, Steerable
@@ -93,7 +93,8 @@ class MixedExamples(ExampleBuilder):
             raise Refusal("the corpus has no tokens: objective=unilm needs at least one document.")
         special = special_places(corpus, self._special)
         inside = np.searchsorted(special, rows[:, 1]) - np.searchsorted(special, rows[:, 0])
-        return Examples(corpus, np.column_stack([rows[:, :2], inside]), rows[:, 1] - rows[:, 0] + 3)
+        spoken = languages.of_documents(corpus, rows[:, 2])
+        return Examples(corpus, np.column_stack([rows[:, :2], inside]), rows[:, 1] - rows[:, 0] + 3, languages=spoken)
 
     def _patterns(
         self, corpus: TokenizedCorpus, rows: NDArray[np.int64], keys: keyed.Keys
@@ -155,7 +156,13 @@ class MixedExamples(ExampleBuilder):
         rising = np.argsort(at)
         hidden = selection.at[rising]
         return Sample(
-            Packed(tokens[order], lengths, segments[order], positions[order]),
+            Packed(
+                tokens[order],
+                lengths,
+                segments[order],
+                positions[order],
+                None if inputs.languages is None else inputs.languages[order],
+            ),
             targets={"at": at[rising], "tokens": inputs.tokens[hidden], "patterns": pattern_of[hidden]},
             counts={"unilm": len(at)},
             prefix=np.choose(patterns, [lengths, first + 2, 0, 0]),
