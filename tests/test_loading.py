@@ -303,6 +303,26 @@ def test_spans_are_filled_as_transformers_generates(runs: Path, tmp_path: Path) 
     assert loaded.predict("the old [MASK] lay in [MASK]") == loaded.predict("the old <extra_id_0> lay in <extra_id_1>")
 
 
+def test_each_blank_has_a_sentinel_of_its_own(runs: Path) -> None:
+    loaded = cloze.load(runs / "t5.T5")
+    count = len(loaded.tokenizer.vocabulary.sentinels)
+    mixed = "Leon was a [MASK] in <extra_id_0> and <extra_id_2> and [MASK]"
+    assert loaded.predict(mixed) == loaded.predict(
+        "Leon was a <extra_id_1> in <extra_id_0> and <extra_id_2> and <extra_id_3>"
+    )
+    for text, sentence in (
+        ("a <extra_id_0> b <extra_id_0>", "has <extra_id_0> more than once; each blank needs a sentinel of its own"),
+        (
+            "a <extra_id_500>",
+            rf"<extra_id_500> is no sentinel of this model, which has <extra_id_0> … <extra_id_{count - 1}>",
+        ),
+        ("<extra_id_3> " + "[MASK] " * count, f"has {count + 1} blanks; this model has {count} sentinels"),
+    ):
+        with pytest.raises(Refusal, match=sentence):
+            loaded.predict(text)
+    assert loaded.predict("[MASK] " * count)
+
+
 def test_masks_in_a_row_may_have_spaces_between_them(runs: Path) -> None:
     """A byte-level space that is left alone is a token, which would stand among the masks."""
     from cloze.inference.writing import fill_fragments

@@ -12,7 +12,7 @@ from cloze.inference.decoding import Decoding
 from cloze.inference.replaced import replaced_tokens
 from cloze.inference.tasks import leading, objective_class, task_learnt
 from cloze.inference.vectors import vectors
-from cloze.inference.writing import continue_text, fill_fragments, fill_spans, rewrite
+from cloze.inference.writing import TOKENS, continue_text, fill_fragments, fill_spans, rewrite
 from cloze.models.base import Backbone, Discriminator, EncoderDecoder, Steerable
 from cloze.tasks import TASKS, Task
 
@@ -71,7 +71,7 @@ def predict(loaded: Pretrained, texts: Sequence[str], task: Task | None, setting
         ways = {"whole": whole, "by_mask": by_mask, "bare": bare, **spoken}
         return cast("list[Any]", continue_text(model, head, tokenizer, texts, Decoding(**settings), **ways))
     assert isinstance(model, EncoderDecoder)
-    decoding = Decoding(**{"tokens": 60, **settings})
+    decoding = Decoding(**{"tokens": TOKENS, **settings})
     if chosen == "fill":
         fill = fill_spans if tokenizer.vocabulary.sentinels else fill_fragments
         return cast("list[Any]", fill(model, head, tokenizer, texts, decoding))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from cloze.inference.decoding import Decoding
 from cloze.inference.generate import generate
 from cloze.inference.reading import BLANK, Speller, enclose, refuse_long
 from cloze.models.base import Backbone, EncoderDecoder, TokenHead
+
+TOKENS = 60  # at most, of what is written for blanks or written again, where nobody says how many
 
 
 def continue_text(
@@ -68,8 +71,9 @@ def fill_spans(
 ) -> list[str]:
     """Each text with its sentinels (<extra_id_0>, <extra_id_1>, …) replaced by what the model writes for them.
 
-    `[MASK]` stands for the next sentinel. A sentinel that the model writes nothing for is left out. At most 60 tokens where
-    `decoding` is not given.
+    `[MASK]` stands for the next sentinel that the text does not use. A sentinel that the model writes nothing for is left out. At most
+    `TOKENS` tokens where `decoding` is not given. Raises Refusal where a text has no blank, one sentinel twice, one that the tokenizer
+    does not have, or more blanks than there are sentinels.
     """
     vocabulary = tokenizer.vocabulary
     if not vocabulary.sentinels:
@@ -77,17 +81,38 @@ def fill_spans(
     numbers = {token: number for number, token in enumerate(vocabulary.sentinels)}
     rows = []
     for text in texts:
-        for number in range(text.count(BLANK)):
-            text = text.replace(BLANK, f"<extra_id_{number}>", 1)
-        row = tokenizer.encode(text, special=True)
+        row = tokenizer.encode(_with_sentinels(text, len(numbers)), special=True)
         if not any(token in numbers for token in row):
             raise Refusal(f"{text!r} has no blank: write <extra_id_0> where a span is to be filled in")
         rows.append([*row, vocabulary["eos"]])
     refuse_long(model, texts, rows)
     starts = [[vocabulary["pad"]] for _ in rows]
-    decoding = decoding or Decoding(tokens=60)
+    decoding = decoding or Decoding(tokens=TOKENS)
     written = generate(model, head, starts, vocabulary["eos"], decoding, rows, cached=cached)
     return [tokenizer.decode(put_back(row, said, numbers)) for row, said in zip(rows, written, strict=True)]
+
+
+def _with_sentinels(text: str, count: int) -> str:
+    """The text with a sentinel of its own, of `count`, for each `[MASK]`. Raises Refusal."""
+    said = [int(number) for number in re.findall(r"<extra_id_(\d+)>", text)]
+    for number in said:
+        if number >= count:
+            raise Refusal(
+                f"<extra_id_{number}> is no sentinel of this model, which has <extra_id_0> … <extra_id_{count - 1}>: write one of these, "
+                "or [MASK] for the next one"
+            )
+        if said.count(number) > 1:
+            raise Refusal(
+                f"{text!r} has <extra_id_{number}> more than once; each blank needs a sentinel of its own: write [MASK] for the next one"
+            )
+    free = [number for number in range(count) if number not in said]
+    blanks = text.count(BLANK)
+    if blanks > len(free):
+        begin = text if len(text) <= 40 else f"{text[:40]}…"
+        raise Refusal(f"{begin!r} has {blanks + len(said)} blanks; this model has {count} sentinels. Cut the text.")
+    for number in free[:blanks]:
+        text = text.replace(BLANK, f"<extra_id_{number}>", 1)
+    return text
 
 
 def rewrite(
@@ -101,7 +126,7 @@ def rewrite(
 ) -> list[str]:
     """Each text as the model writes it again, `[MASK]` standing for any number of tokens: what denoising teaches.
 
-    `begins` is the role of the token that the decoder begins with. At most 60 tokens where `decoding` is not given.
+    `begins` is the role of the token that the decoder begins with. At most `TOKENS` tokens where `decoding` is not given.
     """
     vocabulary = tokenizer.vocabulary
     mask = tokenizer.roles.get("mask", "<extra_id_0>" if vocabulary.sentinels else None)
@@ -111,7 +136,7 @@ def rewrite(
     rows = [enclose(model, tokenizer.encode(text, special=True), vocabulary) for text in texts]
     refuse_long(model, texts, rows)
     starts = [[vocabulary[begins]] for _ in rows]
-    written = generate(model, head, starts, _end(vocabulary), decoding or Decoding(tokens=60), rows, cached=cached)
+    written = generate(model, head, starts, _end(vocabulary), decoding or Decoding(tokens=TOKENS), rows, cached=cached)
     return [tokenizer.decode(row) for row in written]
 
 
