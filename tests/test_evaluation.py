@@ -437,7 +437,8 @@ def test_the_command_takes_other_splits_and_data(run: Path, tmp_path: Path, caps
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--split", "tset"], "invalid choice: 'tset'"),
+        (["--split", "tset"], "invalid choice: 'tset'; did you mean test? Accepted: test, train, validation."),
+        (["--strid", "9", "--lenth", "9"], "cloze evaluate: --lenth is not an option; did you mean --length?"),
         (["--data", "data=txt"], "data=txt is not there; did you mean text?"),
         (["--data", "model=bert"], "model=bert has no effect here: --data takes words of data"),
         (["--stride", "99"], "stride=99 must lie in 1 … 32"),

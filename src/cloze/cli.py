@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -174,6 +175,12 @@ def _unknown_command(words: Sequence[str]) -> int:
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> None:  # type: ignore[override]
+        if unknown := re.match(r"unrecognized arguments: .*?(--[\w-]+)", message):
+            options = [name for action in self._actions for name in action.option_strings if name.startswith("--")]
+            raise Refusal(f"{self.prog}: {unknown[1]} is not an option{did_you_mean(unknown[1], options)}")
+        if wrong := re.match(r"(argument (\S+): invalid choice: '(.*?)') ", message):
+            accepted = next((a.choices for a in self._actions if wrong[2] in a.option_strings), None) or ()
+            raise Refusal(f"{self.prog}: {wrong[1]}{did_you_mean(wrong[3], map(str, accepted))}")
         raise Refusal(f"{self.prog}: {message}")
 
 

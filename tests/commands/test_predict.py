@@ -106,6 +106,10 @@ def test_vectors_of_every_layer(runs: Path, tmp_path: Path, capsys: pytest.Captu
         (GPT2, ["--file", "not/there"], "--file=not/there cannot be read: No such file or directory"),
         (GPT2, ["a", "--device", "gpu7"], "--device=gpu7 cannot be used"),
         (GPT2, ["a", "--tokens", "many"], "argument --tokens: invalid int value: 'many'"),
+        (GPT2, ["a", "--seed", "3"], "seed has no effect with temperature=0, which draws nothing; try temperature=1."),
+        (GPT2, ["a", "--bems", "3"], "cloze predict: --bems is not an option; did you mean --beams?"),
+        (GPT2, ["a", "--bems=3"], "cloze predict: --bems is not an option; did you mean --beams?"),
+        ("nothing", ["a", "--output", "/nowhere/v.jsonl"], "--output=/nowhere/v.jsonl cannot be written: there is no folder /nowhere"),
         ("nothing", ["a"], "is not there; expected a run's directory"),
     ],
 )  # fmt: skip

@@ -62,6 +62,12 @@ def test_the_cache_changes_no_token(kind: str, decoding: Decoding) -> None:
     assert len({tuple(row) for row in said}) > 1 and len({token for row in said for token in row}) > 2
 
 
+@pytest.mark.parametrize("temperature", [1e-39, 1e-300, 5e-324])
+def test_however_low_the_temperature_is_it_draws(temperature: float) -> None:
+    logits = torch.tensor([[-3.0, 8.0, 7.9, -math.inf], [-60.0, -80.0, -70.0, -59.0]])
+    assert Decoding(temperature=temperature, seed=1).choose(logits, [0, 1], 0) == [1, 3]
+
+
 @pytest.mark.parametrize("kind", ["gpt2", "t5"])
 @pytest.mark.parametrize("decoding", [way for way in WAYS if way.temperature == 0], ids=str)
 def test_a_text_is_gone_on_with_alone_as_among_others(kind: str, decoding: Decoding) -> None:

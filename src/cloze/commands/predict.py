@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,6 +54,8 @@ def run(given: argparse.Namespace) -> int:
     output: Path | None = given.output
     if output is not None and output.suffix not in (".npz", ".jsonl"):
         raise Refusal(f"--output={output} must end in .jsonl or, for vectors, in .npz")
+    if output is not None:
+        _refuse_unwritable(output)
     texts = _texts(given)
     from cloze.commands.devices import device
     from cloze.loading import load
@@ -75,6 +78,16 @@ def run(given: argparse.Namespace) -> int:
     else:
         _plain(task, texts, said)
     return 0
+
+
+def _refuse_unwritable(output: Path) -> None:
+    """Before anything is computed."""
+    if not output.parent.is_dir():
+        raise Refusal(f"--output={output} cannot be written: there is no folder {output.parent}")
+    if output.is_dir():
+        raise Refusal(f"--output={output} is a folder; name a file")
+    if not os.access(output if output.exists() else output.parent, os.W_OK):
+        raise Refusal(f"--output={output} cannot be written: no permission")
 
 
 def _texts(given: argparse.Namespace) -> list[str]:

@@ -46,7 +46,7 @@ class Decoding:
             raise Refusal(f"top_p={self.top_p} must lie in (0, 1].")
         if not math.isfinite(self.length_penalty):
             raise Refusal(f"length_penalty={self.length_penalty} must be a finite number.")
-        drawing = {"top_k": self.top_k != 0, "top_p": self.top_p != 1}
+        drawing = {"top_k": self.top_k != 0, "top_p": self.top_p != 1, "seed": self.seed != 0}
         if self.temperature == 0 and (idle := [name for name, said in drawing.items() if said]):
             raise Refusal(f"{idle[0]} has no effect with temperature=0, which draws nothing; try temperature=1.")
         if self.beams > 1 and self.temperature > 0:
@@ -59,8 +59,10 @@ class Decoding:
         if self.temperature == 0:
             greedy: list[int] = logits.argmax(-1).tolist()
             return greedy
-        ordered, tokens = (logits / self.temperature).sort(dim=-1, descending=True, stable=True)
-        shares = ordered.double().softmax(-1)
+        # differences from the likeliest, in 64 bits: however low the temperature is, it stays a number
+        below = logits.double() - logits.double().amax(-1, keepdim=True)
+        ordered, tokens = (below / self.temperature).sort(dim=-1, descending=True, stable=True)
+        shares = ordered.softmax(-1)
         if self.top_k:
             shares[:, self.top_k :] = 0.0
         # a token stays while those before it hold less than top_p
