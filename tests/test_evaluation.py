@@ -434,6 +434,35 @@ def test_the_command_takes_other_splits_and_data(run: Path, tmp_path: Path, caps
     assert 0 < json.loads(capsys.readouterr().out)["bytes"] < len(text)
 
 
+def test_a_relative_path_is_found_from_anywhere(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run's words said it from the folder in which the run was started."""
+    (tmp_path / "texts").mkdir()
+    text = "\n\n".join(f"Number {n} follows number {n - 1}. Nobody asked why." for n in range(200))
+    (tmp_path / "texts" / "numbers.txt").write_text(text, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    words = [
+        "model=gpt2", "budget.steps=1", "tracking=none", "size=tiny", "hardware=cpu", "hardware.threads=1", "length=16",
+        "data=text", "data.path=texts/numbers.txt", "data.documents_are=blank_line", "tokenizer.vocabulary=300",
+        f"output_dir={tmp_path / 'run'}", f"cache_dir={tmp_path / 'cache'}",
+    ]  # fmt: skip
+    assert cli._guarded(cli._train, words) == 0
+    capsys.readouterr()
+    assert command(tmp_path / "run", "--json") == 0
+    here = capsys.readouterr().out
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert command(tmp_path / "run", "--json") == 0
+    assert capsys.readouterr().out == here
+    facts = json.loads((tmp_path / "run" / "run.json").read_text(encoding="utf-8"))
+    del facts["provenance"]["directory"]  # a run that did not record it
+    (tmp_path / "run" / "run.json").write_text(json.dumps(facts), encoding="utf-8")
+    assert command(tmp_path / "run", "--json") == 2
+    said = capsys.readouterr().err
+    assert "data.path=texts/numbers.txt is not here" in said and "go there, or say where the text lies" in said
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [

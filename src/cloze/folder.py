@@ -296,6 +296,7 @@ def provenance() -> dict[str, Any]:
     versions = {"cloze": _version("cloze"), "python": platform.python_version()}
     return {
         "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "directory": str(Path.cwd()),  # which relative paths among the words are relative to
         "git": _git(),
         "versions": versions | {name: _version(name) for name in packages},
         "machine": {

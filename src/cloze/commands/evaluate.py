@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import glob
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -93,7 +94,8 @@ def _corpus(run: str, words: Sequence[str]) -> tuple[Corpus, Path]:
             )
     folder = Path(run).expanduser()
     folder = folder.parent if folder.name == "model" and not (folder / "run.json").exists() else folder
-    recorded = list(RunFolder(folder).facts().get("provenance", {}).get("words") or [])
+    facts = RunFolder(folder).facts().get("provenance", {})
+    recorded = list(facts.get("words") or [])
     if not recorded and not words:
         raise Refusal(f"{run} does not know what text it was trained on; say what to evaluate it on: --data data=…")
     now = {word.partition("=")[0] for word in words}
@@ -102,9 +104,37 @@ def _corpus(run: str, words: Sequence[str]) -> tuple[Corpus, Path]:
     recorded = [word for word in recorded if word.partition("=")[0] not in now | {"init", "resume", "output_dir"}]
     settings = as_settings(compose([*recorded, *words]).config)
     node: dict[str, Any] = dict(settings["data"])
+    if "data" not in now:
+        node = {
+            name: value if f"data.{name}" in now else _where_it_lies(name, value, facts.get("directory"))
+            for name, value in node.items()
+        }
     trusted = settings["trusted"]
     built = locate(node.pop("_target_", None), "data", trusted)
     if found := faults([built], node, "data"):
         raise Refusal("\n".join(found))
     corpus: Corpus = Node("data", built, node).build()
     return corpus, Path(settings["cache_dir"])
+
+
+def _where_it_lies(name: str, value: Any, directory: str | None) -> Any:
+    """A setting that names files as it is understood here: what the run's words said was relative to the folder it was started in.
+    Raises Refusal where nothing of that name is here and the run does not say which folder that was."""
+    if not isinstance(value, str) or Path(value).expanduser().is_absolute():
+        return value
+    if name == "name":  # of Hugging Face: a file, or a name on the hub
+        return str(Path(directory, value)) if directory and Path(directory, value).exists() else value
+    if name != "path" and not name.endswith("_path"):
+        return value
+    found = [where for where in (directory, ".") if where is not None and _is_there(Path(where, value))]
+    if not found and directory is None:
+        raise Refusal(
+            f"data.{name}={value} is not here, and this run does not say in which folder it was started: go there, or say where the "
+            f"text lies, --data data.{name}=…"
+        )
+    return value if found[:1] == ["."] else str(Path(directory or ".", value))
+
+
+def _is_there(path: Path) -> bool:
+    """Whether a file, a folder or something that a pattern matches is there."""
+    return path.exists() or bool(glob.glob(str(path), recursive=True))  # noqa: PTH207  (an absolute pattern is one too)
