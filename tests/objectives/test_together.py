@@ -288,6 +288,8 @@ def test_what_is_needed_is_what_every_part_needs() -> None:
         (["objective.of=[mlm,mlm]"], "names an objective twice"),
         (["objective.of=[mlm,together]"], "together is not an objective that can be one of several"),
         (["objective.weights={mlm: 0, mlm_sop: 0}"], "are all 0 at step 0"),
+        (["objective.weights={mlm: 0}"], "objective.weights.mlm=0 is 0 at every step"),
+        (["objective.weights={mlm_sop: '0:0,10:0'}"], "Leave it out of objective.of"),
         (["objective.weights.mlm='0:1,x'"], r"must be a number or a schedule of step:weight"),
         (["objective.weights.mlm='10:1,5:2'"], "each later than the one before"),
         (["objective.weights.mlm=-1"], "weights of 0 or more"),
@@ -369,3 +371,14 @@ def test_one_objective_starts_from_the_heads_of_several() -> None:
     again = learner(["clm", "sop"], seed=2)[1]
     _load(initial, model, again, lambda line: None)  # several from several: each part its own
     assert all(torch.equal(value, again.state_dict()[name]) for name, value in together.state_dict().items())
+
+
+def test_nothing_is_kept_in_mind_for_a_step_that_does_not_go_on(corpus: TokenizedCorpus) -> None:
+    make = builder(["mlm", "clm"])
+    examples = make.build(corpus, 0)
+    for batch in (
+        TrainingBatches(examples, make, batch_size=4, seed=3)[0],
+        ValidationBatches(examples, make, batch_size=4)[0],
+    ):
+        assert not batch.goes_on and len(batch.streams) == 2
+        assert not any(stream.goes_on or stream.continues for stream in batch.streams.values())

@@ -51,7 +51,7 @@ def batch_of(
         step_counts=sample.counts if step_counts is None else step_counts,
         decoder=None if sample.decoder is None else _sequences(sample.decoder, "causal", None),
         streams={
-            name: batch_of(each, _of_stream(name, step_counts), indices, step, parts)
+            name: batch_of(each, _of_stream(name, step_counts), indices, step, parts, continues, goes_on)
             for name, each in sample.streams.items()
         },
         indices=tuple(int(index) for index in indices),
