@@ -163,3 +163,36 @@ def test_heads_of_several_objectives_are_found_again(tmp_path: Path) -> None:
     # two parts have a head of this name: neither takes the place of the other
     assert {name for name in heads(weights) if "pair_head" in name} == {name for name in weights if "pair_head" in name}
     assert not any("parts.replaced" in name for name in heads(weights))
+
+
+@pytest.mark.parametrize("one_sided", [False, True])
+def test_an_xlm_keeps_its_languages_and_its_direction(one_sided: bool, tmp_path: Path) -> None:
+    """Their names stand in config.json as the published models have them, and whether a token sees what stands behind it."""
+    saved_run(tmp_path / "run", "xlm.XLM")
+    config = storage.read_json(tmp_path / "run" / "model" / storage.CONFIG)
+    if one_sided:
+        config["objective"] = {"_target_": "cloze.objectives.clm.CausalLM"}
+    storage.write_json(tmp_path / "run" / "model" / storage.CONFIG, config | {"languages": ["de", "b", "a"]})
+    export(tmp_path / "run", tmp_path / "out")
+    theirs = transformers.AutoModel.from_pretrained(tmp_path / "out").eval()
+    assert theirs.config.causal is one_sided and theirs.config.lang2id == {"de": 0, "b": 1, "a": 2}
+    theirs.save_pretrained(tmp_path / "again")
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / "again" / file).write_bytes((tmp_path / "out" / file).read_bytes())
+    for folder in ("run", "out", "again"):
+        ours = cloze.load(tmp_path / folder)
+        assert ours.languages == ("de", "b", "a") and ours.one_sided is one_sided
+        own = ours.encode(TEXTS)
+        langs = torch.zeros_like(own["input_ids"])
+        with torch.no_grad():
+            expected = theirs(own["input_ids"], attention_mask=own["attention_mask"], langs=langs).last_hidden_state
+        assert (ours.hidden_states(**own) - expected)[own["attention_mask"].bool()].abs().max() <= 1e-5
+
+
+def test_names_that_are_no_rows_of_a_table_are_left() -> None:
+    named = {"lang2id": {"en": 0, "fr": 1}, "n_langs": 2}
+    kind = families()["xlm"]
+    assert kind.remarked(named) == (False, ("en", "fr"))
+    for other in ({"use_lang_emb": False}, {"n_langs": 1}, {"lang2id": {"en": 0, "fr": 2}}, {"lang2id": None}):
+        assert kind.remarked(named | other) == (False, ())
+    assert families()["bert"].remarked(named) == (False, ())

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
 RUNTIME = ("vocabulary", "length", "pooler", "generator")
 TOKENIZER_CONFIG = "tokenizer_config.json"
+LEFT_TO_RIGHT = "cloze.objectives.clm.CausalLM"  # what checkpoints of others that say so were trained under
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,12 @@ class Pretrained:
     @property
     def one_sided(self) -> bool:
         """Whether a token sees only what stands before it: by the family's role or, where that is open, by what it was trained for."""
-        return isinstance(self.model, Causal) and (not isinstance(self.model, Bidirectional) or self.task == "continue")
+        learnt = inference.task_learnt(
+            self.objective
+        )  # what it cannot do any more without its head, its states still go by
+        return isinstance(self.model, Causal) and (
+            not isinstance(self.model, Bidirectional) or "continue" in (learnt, self.task)
+        )
 
     @property
     def queries(self) -> bool:
@@ -290,7 +296,9 @@ def export(run: str | Path, directory: str | Path) -> None:
         raise Refusal(f"{run}: transformers has no model like {family.__name__}; exported can be: {known}")
     tokenizer, held = initial.tokenizer, heads(initial.weights)
     complete = {**_defaults(family), **node, "length": initial.length}
-    made = {".": family.to_transformers(complete, held, tokenizer.vocabulary)}
+    config, weights = family.to_transformers(complete, held, tokenizer.vocabulary)
+    one_sided = inference.task_learnt(initial.objective) == "continue"
+    made = {".": ({**config, **family.remarks(one_sided, initial.languages)}, weights)}
     made |= family.companions(complete, held, tokenizer.vocabulary)
     try:
         for name, (config, weights) in made.items():
@@ -362,7 +370,10 @@ def _from_transformers(folder: Path, config: Mapping[str, Any]) -> Initial:
     if not isinstance(embedding, int):
         raise Refusal(f"{folder / storage.CONFIG} has vocab_size={embedding!r}; expected a whole number")
     tokenizer = _as_large(Tokenizer.load(folder), embedding, folder)
-    return Initial({"model": {"_target_": target, **settings}}, ours, tokenizer, int(settings.get("positions", 512)))
+    one_sided, languages = family.remarked(config)
+    learnt = {"_target_": LEFT_TO_RIGHT} if one_sided else None
+    longest = int(settings.get("positions", 512))
+    return Initial({"model": {"_target_": target, **settings}}, ours, tokenizer, longest, learnt, languages)
 
 
 def _refuse_settings(folder: Path, family: type, settings: Mapping[str, Any]) -> None:

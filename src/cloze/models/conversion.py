@@ -50,6 +50,16 @@ class Portable(ABC):
         """
 
     @classmethod
+    def remarks(cls, one_sided: bool, languages: Sequence[str]) -> dict[str, Any]:
+        """Further entries of config.json: whether a run was trained from left to right only, and its languages' names in order."""
+        return {}
+
+    @classmethod
+    def remarked(cls, config: Mapping[str, Any]) -> tuple[bool, tuple[str, ...]]:
+        """What config.json says of both."""
+        return False, ()
+
+    @classmethod
     def companions(
         cls, settings: Mapping[str, Any], weights: Mapping[str, Tensor], vocabulary: Vocabulary
     ) -> dict[str, tuple[dict[str, Any], Weights]]:

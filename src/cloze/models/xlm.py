@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -160,6 +160,22 @@ class XLM(Steerable, Portable):
             ignored=("*position_ids", "pred_layer.proj.weight"),
         )
         return settings, ours
+
+    @classmethod
+    def remarks(cls, one_sided: bool, languages: Sequence[str]) -> dict[str, Any]:
+        said: dict[str, Any] = {"causal": one_sided}
+        if languages:
+            said["lang2id"] = {name: number for number, name in enumerate(languages)}
+            said["id2lang"] = {str(number): name for number, name in enumerate(languages)}
+        return said
+
+    @classmethod
+    def remarked(cls, config: Mapping[str, Any]) -> tuple[bool, tuple[str, ...]]:
+        numbers = config.get("lang2id") or {}
+        names = tuple(sorted(numbers, key=lambda name: int(numbers[name])))
+        # a model of one language has no table, and names that do not count up from 0 are not its rows'
+        whole = config.get("use_lang_emb", True) and [int(numbers[name]) for name in names] == list(range(len(names)))
+        return bool(config.get("causal", False)), names if whole and len(names) <= config.get("n_langs", 1) else ()
 
     @classmethod
     def to_transformers(
