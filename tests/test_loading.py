@@ -544,6 +544,19 @@ def test_a_model_is_told_the_language(runs: Path, tmp_path: Path) -> None:
     loaded = cloze.load(folder)
     vectors = {said: loaded.predict("the old", task="vectors", language=said)[0].values for said in ("a", "b", 1, 2)}
     assert torch.equal(vectors["b"], vectors[1]) and not torch.allclose(vectors["a"], vectors["b"], atol=1e-3)
+    for said in ("b", 2, None):
+        states = loaded.hidden_states(**loaded.encode("the old", language=said))[0]
+        assert torch.allclose(
+            states, loaded.predict("the old", task="vectors", language=said or 0)[0].values, atol=1e-6
+        )
+    bare = cloze.load(runs / "xlm.XLM")  # nobody knows its languages: nothing is added where none is said
+    assert "langs" not in bare.encode("the old") and "langs" in bare.encode("the old", language=1)
+    with pytest.raises(ValueError, match="langs must have the shape of input_ids and lie in 0 … 2"):
+        bare.hidden_states(torch.tensor([[1, 2]]), langs=torch.tensor([[0, 3]]))
+    with pytest.raises(ValueError, match="langs: a Bert does not tell languages apart"):
+        cloze.load(runs / "bert.Bert").hidden_states(torch.tensor([[1]]), langs=torch.tensor([[0]]))
+    with pytest.raises(Refusal, match="language=b has no effect on a Bert"):
+        cloze.load(runs / "bert.Bert").encode("the old", language="b")
     # by hand: the embeddings of the languages are all that differs
     with torch.no_grad():
         shift = loaded.model.language.weight[2] - loaded.model.language.weight[0]  # type: ignore[union-attr,index]
@@ -563,6 +576,10 @@ def test_elmo_gives_vectors_of_words_that_it_has_never_seen(runs: Path) -> None:
     assert one.tokens == ("the", "blue", "ships") and loaded.tokenizer.id("blue") is None
     assert torch.allclose(one.values[0], other.values[0]) and not torch.allclose(one.values[1], other.values[1])
     every = loaded.predict("the blue ships", task="vectors", layer="all")[0]
+    with pytest.raises(Refusal, match="task=fill: an ELMo reads in both directions apart"):
+        loaded.predict("the [MASK]", task="fill")
+    with pytest.raises(Refusal, match="task=rewrite: an XLNet predicts"):
+        cloze.load(runs / "xlnet.XLNet").predict("the", task="rewrite")
     mixed = loaded.predict("the blue ships", task="vectors", layer="mix")[0]
     assert every.values.shape == (3, 3, 32) and torch.allclose(every.values.mean(0), mixed.values, atol=1e-6)
 

@@ -31,6 +31,11 @@ class Preempted(Exception):
         self.exit_code = 128 + signal
 
 
+def with_article(name: str) -> str:
+    """A family's name with its article: "a GPT2", "an ELMo", "an XLNet"."""
+    return f"an {name}" if name.startswith(("A", "E", "I", "O", "XL")) else f"a {name}"
+
+
 def nearest(word: str, accepted: Iterable[str]) -> str | None:
     """The accepted word that `word` was most probably meant to be, if any is near enough."""
     matches = difflib.get_close_matches(word, list(accepted), n=1, cutoff=0.6)

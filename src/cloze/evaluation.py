@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cloze.data.languages import numbered
-from cloze.errors import Refusal
+from cloze.errors import Refusal, with_article
 from cloze.inference.reading import batch_for, embedding_for, enclose, judging, segments_of
 from cloze.inference.tasks import leading
 from cloze.models.base import (
@@ -148,7 +148,8 @@ def evaluate(
     name = type(model).__name__
     if head is None or not isinstance(model, Causal | Bidirectional | TwoDirections):
         raise Refusal(
-            f"a {name} that {model.role} gives no probability of a text here" + ("" if head else ": it has no head")
+            f"{with_article(name)} that {model.role} gives no probability of a text here"
+            + ("" if head else ": it has no head")
         )
     corpus = _in_its_languages(loaded, corpus)
     window = loaded.length if window is None else window
@@ -163,11 +164,13 @@ def evaluate(
     if not loaded.one_sided and not streams and not isinstance(model, TwoDirections):
         if stride is not None:
             raise Refusal(
-                f"stride={stride} has no effect on a {name}: each of its windows is read once for each token."
+                f"stride={stride} has no effect on {with_article(name)}: each of its windows is read once for each token."
             )
         return [_pseudo(loaded, head, corpus, window, pseudo_tokens)]
     if isinstance(model, TwoDirections) and stride is not None:
-        raise Refusal(f"stride={stride} has no effect on a {name}: both directions go through the whole text.")
+        raise Refusal(
+            f"stride={stride} has no effect on {with_article(name)}: both directions go through the whole text."
+        )
     text = _Text.of(corpus, loaded.tokenizer.vocabulary.special.get("eos"), documents)
     remembers = documents == "continued" and stride is None and _gives_memory(model, text)
     # with two streams the window's first token is given, beside those that are predicted
@@ -316,7 +319,9 @@ def _pseudo(loaded: Pretrained, head: TokenHead, corpus: TokenizedCorpus, window
     """Each token of some windows, spread evenly over the text, from all others of its window."""
     model, vocabulary = loaded.model, loaded.tokenizer.vocabulary
     if "mask" not in vocabulary.special:
-        raise Refusal(f"this tokenizer has no mask token, without which a {type(model).__name__} predicts nothing")
+        raise Refusal(
+            f"this tokenizer has no mask token, without which {with_article(type(model).__name__)} predicts nothing"
+        )
     around = enclose(model, [], vocabulary, queries=loaded.queries)
     before = len(enclose(model, [], vocabulary, before=True, queries=loaded.queries))
     room = max(1, window - len(around))

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from cloze import inference, models
-from cloze.errors import Refusal, did_you_mean
+from cloze.errors import Refusal, did_you_mean, with_article
 from cloze.models import checkpoints, storage
 from cloze.models.base import Backbone, Batch, Bidirectional, Causal, Discriminator, EncoderDecoder, TokenHead
 from cloze.models.conversion import Portable
@@ -106,7 +106,7 @@ class Pretrained:
             raise ValueError(f"input_ids: a sequence has {longest} tokens, the model has positions for {most}")
         if decoder_input_ids is not None:
             if not isinstance(self.model, EncoderDecoder):
-                raise ValueError(f"decoder_input_ids: a {type(self.model).__name__} has no decoder")
+                raise ValueError(f"decoder_input_ids: {with_article(type(self.model).__name__)} has no decoder")
             decoder = from_padded(decoder_input_ids, pattern="causal")
             real = real_places(decoder_input_ids, None)
         with inference.judging(self.model):

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from cloze.data import keyed
 from cloze.data.base import Corpus, Packed, Sample, TokenizedCorpus, Vocabulary
 from cloze.data.batches import batch_of
-from cloze.errors import Refusal
+from cloze.errors import Refusal, with_article
 from cloze.models.base import Bidirectional, TokenHead
 from cloze.objectives.corruption import beginnings, ranges, select_tokens, target_counts
 from cloze.objectives.cross_entropy import token_cross_entropy
@@ -142,7 +142,7 @@ def probe_run(run: Path, sentences: int = 2000) -> dict[str, Score]:
 
     loaded: Pretrained = load(run)
     if not isinstance(loaded.model, Bidirectional) or loaded.head is None:
-        raise Refusal(f"{run}: a {type(loaded.model).__name__} does not guess hidden words from both sides")
+        raise Refusal(f"{run}: {with_article(type(loaded.model).__name__)} does not guess hidden words from both sides")
     checked = check(compose(RunFolder(run).facts()["provenance"]["words"]))
     corpus: Corpus = checked.nodes["data"].build()
     text = tokenized(corpus, "validation", loaded.tokenizer, Path(checked.top.cache_dir), say=lambda line: None)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, cast
 
-from cloze.errors import Refusal, did_you_mean
+from cloze.errors import Refusal, did_you_mean, with_article
 from cloze.inference.blanks import fill_blanks
 from cloze.inference.decoding import Decoding
 from cloze.inference.replaced import replaced_tokens
@@ -35,7 +35,7 @@ def predict(loaded: Pretrained, texts: Sequence[str], task: Task | None, setting
     learnt = objective_class(loaded.objective)
     chosen = task or loaded.task
     if chosen not in able:
-        raise Refusal(f"task={chosen}: a {name} {model.role}; with this one: task={'|'.join(able)}.")
+        raise Refusal(f"task={chosen}: {with_article(name)} {model.role}; with this one: task={'|'.join(able)}.")
     writes = chosen in ("continue", "rewrite") or (chosen == "fill" and isinstance(model, EncoderDecoder))
     accepted = WRITING if writes else {"fill": ("k",), "vectors": ("layer",)}.get(chosen, ())
     settings = dict(settings)
@@ -46,7 +46,7 @@ def predict(loaded: Pretrained, texts: Sequence[str], task: Task | None, setting
     for setting in settings:
         if setting not in accepted:
             has = f"; it has: {', '.join(accepted)}." if accepted else "."
-            raise Refusal(f"{setting} has no effect with task={chosen} of a {name}{has}")
+            raise Refusal(f"{setting} has no effect with task={chosen} of {with_article(name)}{has}")
     if head is None and loaded.generator_head is not None and isinstance(model, Discriminator):
         assert model.generator is not None
         model, head = model.generator, loaded.generator_head
