@@ -245,7 +245,9 @@ class PretrainingModule(LightningModule):
             of_the_text = of_text(means[f"loss_{term}"], self.targets_per)
             values |= {f"val/{name}": value for name, value in of_the_text.items()}
         for name, metric in self._metrics.items():
-            values[f"val/{name}"] = float(metric.compute())  # torchmetrics adds up over ranks itself
+            value = float(metric.compute())  # torchmetrics adds up over ranks itself
+            if not math.isnan(value):  # of nothing: no example had what it is about
+                values[f"val/{name}"] = value
         self.validated = values
         self._metrics = {}
         self.log_dict(values, logger=False)
