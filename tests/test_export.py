@@ -57,10 +57,7 @@ def test_transformers_loads_an_exported_run(family: str, tmp_path: Path) -> None
         extra["decoder_input_ids"] = torch.tensor([[0, 5, 9, 7], [0, 8, 8, 11], [0, 5, 5, 6], [0, 30, 31, 32]])
         real = torch.ones_like(extra["decoder_input_ids"], dtype=torch.bool)
     asked = {**own, **extra}
-    if (
-        family == "xlm.XLM"
-    ):  # what says nothing of languages is in language 0 here, in none there; and theirs takes segments for words
-        asked["langs"] = torch.zeros_like(asked["input_ids"])
+    if family == "xlm.XLM":  # theirs takes segments for words
         del asked["token_type_ids"]
     with torch.no_grad():
         expected = theirs(**asked, output_hidden_states=True)
@@ -183,10 +180,13 @@ def test_an_xlm_keeps_its_languages_and_its_direction(one_sided: bool, tmp_path:
         ours = cloze.load(tmp_path / folder)
         assert ours.languages == ("de", "b", "a") and ours.one_sided is one_sided
         own = ours.encode(TEXTS)
-        langs = torch.zeros_like(own["input_ids"])
-        with torch.no_grad():
-            expected = theirs(own["input_ids"], attention_mask=own["attention_mask"], langs=langs).last_hidden_state
-        assert (ours.hidden_states(**own) - expected)[own["attention_mask"].bool()].abs().max() <= 1e-5
+        assert torch.equal(own["langs"], torch.zeros_like(own["input_ids"]))
+        mixed = {"langs": torch.arange(own["input_ids"].numel()).view_as(own["input_ids"]) % 3}
+        masked, real = {"attention_mask": own["attention_mask"]}, own["attention_mask"].bool()
+        for langs in ({"langs": own["langs"]}, mixed, {}):  # without any, none is added on either side
+            with torch.no_grad():
+                expected = theirs(own["input_ids"], **masked, **langs).last_hidden_state
+            assert (ours.hidden_states(own["input_ids"], **masked, **langs) - expected)[real].abs().max() <= 1e-5
 
 
 def test_names_that_are_no_rows_of_a_table_are_left() -> None:

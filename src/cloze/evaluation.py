@@ -12,7 +12,7 @@ https://arxiv.org/abs/1910.14659) is no probability of a text and compares with 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -191,6 +191,8 @@ def evaluate(
 def _in_its_languages(loaded: Pretrained, corpus: TokenizedCorpus) -> TokenizedCorpus:
     """The split with the numbers that the model's table has for its languages. Raises Refusal where it has none for one of them."""
     own = numbered(corpus, loaded.languages)
+    if own.languages is None and loaded.languages:  # text that does not say is in the first, as for `predict`
+        own = replace(own, languages=np.zeros(len(own), np.int32), language_names=loaded.languages)
     rows = loaded.model.languages
     if rows is None or rows == 1 or own.languages is None:
         return own
@@ -332,7 +334,7 @@ def _pseudo(loaded: Pretrained, head: TokenHead, corpus: TokenizedCorpus, window
     with judging(model, head):
         for start, end, _ in cut[few].tolist():
             document = int(np.searchsorted(begins, start, side="right")) - 1
-            language = 0 if corpus.languages is None else int(corpus.languages[document])
+            language = None if corpus.languages is None else int(corpus.languages[document])
             row = corpus.tokens[start:end].astype(np.int64).tolist()
             whole = enclose(model, row, vocabulary, queries=loaded.queries)
             for first in range(0, len(row), AT_ONCE):

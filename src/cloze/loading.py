@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from cloze import inference, models
 from cloze.errors import Refusal, did_you_mean, with_article
+from cloze.inference.predict import language_of
 from cloze.models import checkpoints, storage
 from cloze.models.base import Backbone, Batch, Bidirectional, Causal, Discriminator, EncoderDecoder, TokenHead
 from cloze.models.conversion import Portable
@@ -87,11 +88,13 @@ class Pretrained:
         attention_mask: Tensor | None = None,
         token_type_ids: Tensor | None = None,
         decoder_input_ids: Tensor | None = None,
+        langs: Tensor | None = None,
     ) -> Tensor:
         """States of the last layer: (B, L) ids in, (B, L, width) out, zeros where `attention_mask` is 0.
 
         An encoder-decoder gives the decoder's states where there are `decoder_input_ids`, else the encoder's. Positions
-        count from each sequence's first real token, so padding may stand on either side.
+        count from each sequence's first real token, so padding may stand on either side. `langs` (B, L) are the numbers of the
+        tokens' languages, for models that tell them apart; without it no embedding of a language is added, as in transformers.
         Raises ValueError where the tensors do not fit each other or the model.
         """
         for name, ids in (("input_ids", input_ids), ("decoder_input_ids", decoder_input_ids)):
@@ -101,6 +104,13 @@ class Pretrained:
         pattern: Pattern = "causal" if self.one_sided else "bidirectional"
         inputs = from_padded(input_ids, attention_mask, token_type_ids, pattern)
         real, decoder = real_places(input_ids, attention_mask), None
+        if langs is not None:
+            count = self.model.languages
+            if count is None:
+                raise ValueError(f"langs: {with_article(type(self.model).__name__)} does not tell languages apart")
+            if langs.shape != input_ids.shape or not 0 <= int(langs.min()) <= int(langs.max()) < count:
+                raise ValueError(f"langs must have the shape of input_ids and lie in 0 … {count - 1}")
+            inputs.languages = langs[real]
         most, longest = self.model.positions, max(inputs.layout.lengths, default=0)
         if most is not None and longest > most:
             raise ValueError(f"input_ids: a sequence has {longest} tokens, the model has positions for {most}")
@@ -114,8 +124,13 @@ class Pretrained:
             states = self.model(batch).last
         return to_padded(states, real.to(states.device))
 
-    def encode(self, texts: str | Sequence[str], pairs: Sequence[str] | None = None) -> dict[str, Tensor]:
+    def encode(
+        self, texts: str | Sequence[str], pairs: Sequence[str] | None = None, language: str | int | None = None
+    ) -> dict[str, Tensor]:
         """Padded tensors for `hidden_states(**…)`: `input_ids`, `attention_mask` and, for encoders, `token_type_ids`.
+
+        A model that tells languages apart gets `langs` too: all in `language`, a name or a number; where nothing is said, in the
+        first language of the model's text, or in none where that had no names.
 
         Special tokens stand where the model expects them; `pairs` are second texts, for encoders. What is longer than
         `length` is cut off at the end (of the longer one of two).
@@ -128,6 +143,9 @@ class Pretrained:
             row, kind = self._enclosed(text, None if pairs is None else pairs[number])
             rows.append(row)
             kinds.append(kind)
+        if language is not None and self.model.languages is None:
+            name = with_article(type(self.model).__name__)
+            raise Refusal(f"language={language} has no effect on {name}: it does not tell languages apart.")
         device, longest = inference.device_of(self.model), max(map(len, rows), default=0)
         pad = self.tokenizer.vocabulary.special.get("pad", 0)
         tensors = {
@@ -136,6 +154,10 @@ class Pretrained:
         }
         if isinstance(self.model, Bidirectional):
             tensors["token_type_ids"] = [kind + [0] * (longest - len(kind)) for kind in kinds]
+        if self.model.languages is not None and self.model.languages > 1:
+            spoken = language_of(language, self.languages, self.model.languages)
+            if spoken is not None:
+                tensors["langs"] = [[spoken] * longest for _ in rows]
         return {name: torch.tensor(table, dtype=torch.int64, device=device) for name, table in tensors.items()}
 
     def _enclosed(self, text: str, second: str | None) -> tuple[list[int], list[int]]:
@@ -207,7 +229,7 @@ class Pretrained:
         "vectors"   returns `Vectors` (`layer=`: its number, "last", "all" or "mix")
 
         What writes takes the settings of `cloze.inference.Decoding`: `tokens=`, `temperature=`, `top_k=`, `top_p=`, `beams=`,
-        `seed=` … (greedy by default). A model that tells languages apart takes `language=`, a name or a number (0 by default).
+        `seed=` … (greedy by default). A model that tells languages apart takes `language=`, a name or a number, as `encode` does.
         Raises Refusal for what the model cannot do and settings that its task does not have.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)

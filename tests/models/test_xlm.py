@@ -163,7 +163,7 @@ def test_multilingual_bert_is_bert_with_defaults_of_its_own() -> None:
     assert compose(["model=mbert", "data=world"]).choices["data"] == "world"
 
 
-def test_a_batch_that_says_nothing_of_languages_is_in_language_0() -> None:
+def test_to_a_batch_that_says_nothing_of_languages_none_is_added() -> None:
     model = XLM(50, 20, False, layers=1, width=32, heads=2, inner=48, languages=3).eval()
     tokens = torch.arange(12)
     of = {
@@ -175,8 +175,16 @@ def test_a_batch_that_says_nothing_of_languages_is_in_language_0() -> None:
         )
     }
     states = {name: model(batch).last for name, batch in of.items()}
-    assert torch.equal(states["none"], states["first"])
-    assert not torch.allclose(states["none"], states["second"], atol=1e-3)
+    for one, other in (("none", "first"), ("none", "second"), ("first", "second")):
+        assert not torch.allclose(states[one], states[other], atol=1e-3)
+    assert model.language is not None
+    model.train()(
+        of["none"]
+    ).last.sum().backward()  # the table gets gradients nevertheless: several processes add them up
+    assert model.language.weight.grad is not None and not model.language.weight.grad.any()
+    model.eval()
+    torch.nn.init.zeros_(model.language.weight)
+    assert torch.equal(states["none"], model(of["second"]).last)
     assert torch.equal(model.pool(model(of["none"]), of["none"]), states["none"][:1])
 
 

@@ -50,12 +50,12 @@ def fill_blanks(
     texts: Sequence[str],
     k: int = 5,
     bare: bool = False,
-    language: int = 0,
+    language: int | None = None,
     queries: bool = True,
 ) -> list[Filled]:
     """Each `[MASK]` of each text with its k best fillings; blanks of one text are filled independently of each other.
     `bare`: no special tokens are put around a text, for models that were trained on text without them. `language`: the number of the
-    texts' language. `queries`: a model with two streams is asked by its second one; if not, by its first one at masks.
+    texts' language, None for none. `queries`: a model with two streams is asked by its second one; if not, by its first one at masks.
 
     Raises Refusal where a text has no blank, or more tokens than the model has positions, or where the tokenizer has no
     mask token. Special tokens are never guessed.
@@ -120,7 +120,7 @@ def _asked(
     blanks: Sequence[Sequence[int]],
     cls: int | None,
     bare: bool,
-    language: int,
+    language: int | None,
     queries: bool,
 ) -> Tensor:
     """(blanks, V) logits."""

@@ -37,7 +37,7 @@ class Growing:
         prefix: Sequence[int] | None = None,
         mask: tuple[int, int] | None = None,
         bare: bool = False,
-        language: int = 0,
+        language: int | None = None,
         cached: bool = True,
     ) -> None:
         self.model, self.head = model, head
@@ -127,7 +127,7 @@ def generate(
     limits: Sequence[int] | None = None,
     mask: tuple[int, int] | None = None,
     bare: bool = False,
-    language: int = 0,
+    language: int | None = None,
     cached: bool = True,
 ) -> list[list[int]]:
     """What is written after each of `starts` (none empty), up to the token `end`, which is left out, or as far as `decoding` and

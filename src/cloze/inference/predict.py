@@ -39,10 +39,10 @@ def predict(loaded: Pretrained, texts: Sequence[str], task: Task | None, setting
     writes = chosen in ("continue", "rewrite") or (chosen == "fill" and isinstance(model, EncoderDecoder))
     accepted = WRITING if writes else {"fill": ("k",), "vectors": ("layer",)}.get(chosen, ())
     settings = dict(settings)
-    spoken = {}
+    spoken: dict[str, Any] = {}
     if model.languages is not None and chosen in ("fill", "continue", "vectors"):
         accepted += ("language",)
-        spoken["language"] = _language(settings.pop("language", 0), loaded.languages, model.languages)
+        spoken["language"] = language_of(settings.pop("language", None), loaded.languages, model.languages)
     for setting in settings:
         if setting not in accepted:
             has = f"; it has: {', '.join(accepted)}." if accepted else "."
@@ -79,8 +79,11 @@ def predict(loaded: Pretrained, texts: Sequence[str], task: Task | None, setting
     return cast("list[Any]", rewrite(model, head, tokenizer, texts, decoding, begins))
 
 
-def _language(said: str | int, names: Sequence[str], count: int) -> int:
-    """The number of a language, said by its name or number. Raises Refusal."""
+def language_of(said: str | int | None, names: Sequence[str], count: int) -> int | None:
+    """The number of a language, said by its name or number; where nothing is said, the first of those that have names, or none.
+    Raises Refusal."""
+    if said is None:
+        return 0 if names else None
     known = list(names) or [str(number) for number in range(count)]
     if str(said) in known:
         return known.index(str(said))

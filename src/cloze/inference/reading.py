@@ -47,9 +47,12 @@ def device_of(model: Backbone) -> torch.device:
     return next(model.parameters()).device
 
 
-def batch_for(model: Backbone, inputs: Sequences, decoder: Sequences | None = None, language: int = 0) -> Batch:
-    """A batch with nothing but texts in it, where the model lies; all in one language, for models that tell languages apart."""
-    if model.languages is not None:
+def batch_for(
+    model: Backbone, inputs: Sequences, decoder: Sequences | None = None, language: int | None = None
+) -> Batch:
+    """A batch with nothing but texts in it, where the model lies; all in one language, for models that tell languages apart, or in
+    none."""
+    if model.languages is not None and language is not None:
         inputs.languages = torch.full_like(inputs.tokens, language)
     return Batch(inputs, {}, {}, {}, decoder).to(device_of(model))
 

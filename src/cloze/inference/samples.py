@@ -112,7 +112,9 @@ def _continued_samples(
     halves = [(row[:cut], row[cut:]) for row, cut in zip(rows, cuts, strict=True)]
     end = tokenizer.vocabulary["eos"]
     starts = [half for half, _ in halves]
-    said = generate(model, head, starts, end, Decoding(2 * context), prefix=None if prefix is None else cuts)
+    language = None if batch.inputs.languages is None else 0
+    ways: dict[str, Any] = {"prefix": None if prefix is None else cuts, "language": language}
+    said = generate(model, head, starts, end, Decoding(2 * context), **ways)
     shown = (
         (half[-2 * context :], rest[: 2 * context], words) for (half, rest), words in zip(halves, said, strict=True)
     )

@@ -36,7 +36,7 @@ def vectors(
     texts: Sequence[str],
     one_sided: bool = False,
     layer: Layer = "last",
-    language: int = 0,
+    language: int | None = None,
     queries: bool = True,
 ) -> list[Vectors]:
     """The hidden states of each text's tokens, special ones included, on the CPU. An encoder-decoder gives its encoder's; a model
@@ -69,7 +69,7 @@ def _of_tokens(
     texts: Sequence[str],
     one_sided: bool,
     layer: Layer,
-    language: int,
+    language: int | None,
     queries: bool,
 ) -> list[Vectors]:
     vocabulary = tokenizer.vocabulary

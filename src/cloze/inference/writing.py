@@ -25,15 +25,15 @@ def continue_text(
     whole: bool = False,
     by_mask: bool = False,
     bare: bool = False,
-    language: int = 0,
+    language: int | None = None,
     cached: bool = True,
 ) -> list[str]:
     """What the model writes after each text, up to the end of the text or as far as `decoding` says; the text itself left out.
 
     `whole`: the text is seen from both sides, as models are trained under objective=prefix_lm. `by_mask`: the model predicts a token
     where a mask token stands for it, as under objective=unilm. `bare`: it was trained on text without segments. `language`: the
-    number of the texts' language. It also ends where the model has no more positions. Raises Refusal where a text leaves no position
-    to write at.
+    number of the texts' language, None for none. It also ends where the model has no more positions. Raises Refusal where a text leaves no
+    position to write at.
     """
     vocabulary = tokenizer.vocabulary
     opening = _before_a_document(model, vocabulary, by_mask)

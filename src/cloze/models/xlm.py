@@ -22,7 +22,8 @@ class XLM(Steerable, Portable):
     """Post-norm layers over word, position and language embeddings; the token head is the word embedding with a bias.
 
     It reads both sides or what stands before a token, as the batch says: the published models were trained with masked, translation or
-    causal language modelling. A batch that says nothing of languages is all in language 0. With `languages=1` there is no such table.
+    causal language modelling. To a batch that says nothing of languages no embedding of one is added. With `languages=1` there is no
+    such table.
     """
 
     model_type = "xlm"
@@ -82,8 +83,10 @@ class XLM(Steerable, Portable):
         """(N,) tokens -> (N, width): word, position and language embeddings added up and normed."""
         x = self.word(sequences.tokens) + self.position(sequences.positions)
         if self.language is not None:
-            told = sequences.languages is not None
-            x = x + (self.language(sequences.languages) if told else self.language.weight[0])
+            if sequences.languages is not None:
+                x = x + self.language(sequences.languages)
+            elif self.training:  # every weight gets a gradient, if of 0: processes that add theirs up would wait for it
+                x = x + 0.0 * self.language.weight[0]
         return drop(self.norm(x), self.dropout, self.training)
 
     def forward(self, batch: Batch, every_layer: bool = False) -> HiddenStates:
