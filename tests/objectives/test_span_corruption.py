@@ -408,6 +408,10 @@ def test_validation_has_the_same_noise_at_fixed_rates() -> None:
         ({"noise": "deshuffle", "target": "all"}, "whose target is always the whole text"),
         ({"random": 0.1}, "objective.random=0.1 has no effect: it goes with objective.target=all"),
         ({"target": "all", "random": 1.5}, r"objective.random=1.5 must lie in [0, 1]"),
+        (
+            {"judged_density": 0.5, "judged_span": 1.0},
+            "objective.judged_density=0.5 and objective.judged_span=1.0 needs 256 sentinels",
+        ),
         ({"noise": "iid", "density": 0.5}, "needs 174 sentinels; the tokenizer has 100"),
     ],
 )

@@ -4,6 +4,7 @@ https://arxiv.org/abs/1910.10683, section 3.3).
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -87,14 +88,23 @@ class SpanExamples(ExampleBuilder):
         self._sentinels = np.array(vocabulary.sentinels, np.int64)
         self._words = np.setdiff1d(np.arange(vocabulary.size), np.array(sorted(vocabulary.special_ids)))
         self.raw_length = self._raw_length()
-        needed = self._most_sentinels()
-        if needed > len(vocabulary.sentinels):
-            rates = f"objective.density={density}" + (
-                f" and objective.mean_span={mean_span}" if noise == "spans" else ""
-            )
+        self._refuse_sentinels("density", "mean_span")
+        if (density, mean_span) != (judged_density, judged_span):
+            judge = copy.copy(self)  # what `judge` makes, under the names that its rates have here
+            judge.density, judge.mean_span = judged_density, judged_span
+            judge.raw_length = judge._raw_length()
+            judge._refuse_sentinels("judged_density", "judged_span")
+
+    def _refuse_sentinels(self, density: str, span: str) -> None:
+        """Raises Refusal where the rates, which the settings of these names say, can need more sentinels than there are."""
+        needed, there = self._most_sentinels(), len(self.vocabulary.sentinels)
+        if needed > there:
+            drawn = self.noise == "spans"
+            rates = f"objective.{density}={self.density}" + (f" and objective.{span}={self.mean_span}" if drawn else "")
+            longer = f"a larger objective.{span}, " if drawn else ""
             raise Refusal(
-                f"length={length} with {rates} needs {needed} sentinels; the tokenizer has "
-                f"{len(vocabulary.sentinels)}. Take a longer mean_span (noise=spans), a lower density or a smaller length."
+                f"length={self.length} with {rates} needs {needed} sentinels; the tokenizer has {there}. "
+                f"Take {longer}a lower objective.{density} or a smaller length."
             )
 
     def _refuse_without_effect(self) -> None:
