@@ -8,9 +8,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from scipy.stats import spearmanr
 
 from cloze import cli
+from cloze.check import check
+from cloze.compose import compose
+from cloze.prepare import prepare, rank_agreement
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -83,6 +88,19 @@ def refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         ("~objective", ["objective"]),
         ("-m seed=1,2 output_dir=x", ["output_dir=x has no effect on several runs"]),
         ("model._target_=mypackage.Model trusted=[mypackage]", ["mypackage.Model cannot be found"]),
+        ("model=xlnet objective=mlm model.memory_length=8", ["model.memory_length=8 has no effect with mlm"]),
+        (
+            "model=transformer_xl objective=clm model.evaluation_memory_length=8",
+            ["model.evaluation_memory_length=8 has no effect"],
+        ),
+        (
+            "model=switch model.sparse_every=9",
+            ["model.sparse_every=9 is more than the encoder's 2 layers"],
+        ),
+        (
+            "model=t5 objective.mean_span=10 length=2048",
+            ["objective.judged_span=3.0 needs 115 sentinels; the tokenizer has 100"],
+        ),
         ("sweeps=mask_rate", ["did you mean mask_ratio?"]),
     ],
 )
@@ -129,3 +147,51 @@ def test_the_process_itself_ends_with_code_2_and_no_traceback(tmp_path: Path) ->
     assert done.returncode == 2
     assert done.stderr.startswith("error: model=brt is not there")
     assert "Traceback" not in done.stderr
+
+
+def test_a_memory_that_nobody_asked_for_is_no_fault() -> None:
+    for words in (
+        "model=xlnet objective=mlm", "model=xlnet objective=mlm model.memory_length=0", "model=transformer_xl model.memory_length=8",
+        "model=transformer_xl objective=clm model.memory_length=8 model.same_length=true",
+        "model=xlnet objective.documents=continued model.memory_length=8",
+    ):  # fmt: skip
+        check(compose(words.split()))
+
+
+SMALL = ["data.documents=60", "data.validation_documents=20", "data.test_documents=10", "size=tiny", "length=32"]
+
+
+def test_more_negatives_than_words(refuse: Callable[..., str]) -> None:
+    said = refuse(*SMALL, "model=elmo", "objective.negatives=5000", "tokenizer.vocabulary=300")
+    assert "objective.negatives=5000 are not fewer than the 300 tokens of the vocabulary" in said
+
+
+@pytest.mark.parametrize(
+    ("words", "note"),
+    [
+        (
+            "model=gpt2 objective=clm_lanes tokenizer.vocabulary=400",
+            "model=gpt2 has no memory: each window is read without",
+        ),
+        ("model=transformer_xl objective=clm_lanes tokenizer.vocabulary=400", None),
+        (
+            "model=elmo objective.negatives=20 tokenizer=wordpiece tokenizer.vocabulary=400",
+            "ids of this tokenizer do not go by frequency",
+        ),
+        ("model=elmo objective.negatives=20 tokenizer.vocabulary=400", None),
+    ],
+)
+def test_what_does_little_is_said(words: str, note: str | None, tmp_path: Path) -> None:
+    heard: list[str] = []
+    prepare(check(compose([*SMALL, f"cache_dir={tmp_path}", *words.split()])), say=heard.append)
+    told = [line for line in heard if "memory" in line or "by frequency" in line]
+    assert len(told) == (note is not None) and all(str(note) in line for line in told)
+
+
+def test_frequencies_against_ids() -> None:
+    assert rank_agreement(np.array([0, 9, 5, 5, 1])) == pytest.approx(
+        float(spearmanr([9, 5, 5, 1], [-0, -1, -2, -3]).statistic)
+    )
+    generator = np.random.default_rng(0)
+    counts = generator.integers(1, 30, 200)
+    assert rank_agreement(counts) == pytest.approx(float(spearmanr(-counts, np.arange(200)).statistic))

@@ -306,12 +306,27 @@ def _trial_build(checked: Checked) -> list[str]:
             found.append(f"model={checked.composed.choices['model']} cannot be built: {fault}")
         try:
             builder = Node("objective", checked.objective.Examples, checked.builder_settings)
-            builder.build(vocabulary=vocabulary, length=checked.top.length)
+            made = builder.build(vocabulary=vocabulary, length=checked.top.length)
+            found += [] if made.continuous else _memory_without_effect(checked)
             if model is not None:
                 checked.objective(model, vocabulary, **checked.objective_settings)
         except Refusal as fault:
             found.append(str(fault))
     return found
+
+
+def _memory_without_effect(checked: Checked) -> list[str]:
+    """A memory that was asked for where no text goes on from batch to batch: there is nothing to remember."""
+    settings = checked.nodes["model"].settings
+    if settings.get("same_length"):  # then its length is also how far each token sees in evaluation
+        return []
+    said = {word.lstrip("+").partition("=")[0] for word in checked.composed.words}
+    return [
+        f"model.{name}={settings[name]} has no effect with {checked.composed.choices['objective']}, whose text does not go on from batch "
+        "to batch: objective.documents=continued reads it so, where the objective has it."
+        for name in ("memory_length", "evaluation_memory_length")
+        if f"model.{name}" in said and settings.get(name)
+    ]
 
 
 def _refuse_secrets(settings: dict[str, Any], prefix: str = "") -> None:

@@ -103,7 +103,7 @@ def test_a_block_has_a_fragment_of_its_own() -> None:
 
 
 def test_a_text_of_less_than_a_block_hides_one_token_at_least() -> None:
-    builder = FragmentExamples(VOCABULARY, 64, share=0.1, block=64)
+    builder = FragmentExamples(VOCABULARY, 65, share=0.1, block=64)
     (_, sample), *_ = samples_of(builder, random_corpus(500, sentence=(1, 2), document=(1, 1)))
     assert sample.decoder is not None and set(sample.decoder.lengths.tolist()) == {1}
 
@@ -173,6 +173,7 @@ def test_what_the_lens_sees() -> None:
         ({"at_start": 0.7, "at_end": 0.7}, "together at most 1"),
         ({"block": -1}, "objective.block=-1 must be 0"),
         ({"block": 64, "at_end": 0.5}, "have no effect with objective.block=64"),
+        ({"block": 500}, "objective.block=500 must be less than length="),
         ({"block": 4, "share": 0.1}, "objective.block=4 with objective.share=0.1 hides no token"),
     ],
 )

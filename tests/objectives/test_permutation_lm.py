@@ -264,6 +264,7 @@ def test_text_goes_on_and_its_memory_helps_nothing_to_leak() -> None:
     ("settings", "words"),
     [
         ({"one_in": 0}, "objective.one_in=0 must be at least 1"),
+        ({"one_in": 65}, "objective.one_in=65 is more than length=64"),
         ({"judged_one_in": 0}, "objective.judged_one_in=0 must be at least 1"),
         ({"unit": "token", "longest": 3}, "objective.longest=3 has no effect with objective.unit=token"),
         ({"one_in": 1, "longest": 3}, "objective.longest=3 has no effect with objective.one_in=1"),

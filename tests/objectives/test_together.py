@@ -161,7 +161,7 @@ def test_one_part_a_step_in_the_weights_proportions(corpus: TokenizedCorpus) -> 
     assert stats.chisquare(seen, np.array([1, 0.5, 2.5]) / 4 * steps).pvalue > 1e-3
     assert drawn[:50] == [both.at_step(7, step).active for step in range(50)]
     assert drawn[:50] != [both.at_step(8, step).active for step in range(50)]
-    scheduled = builder(of, weights={"mlm": "0:1,1000:0", "sop": 0.0, "clm": "0:0,1000:1"}, mix="alternate")
+    scheduled = builder(["mlm", "clm"], weights={"mlm": "0:1,1000:0", "clm": "0:0,1000:1"}, mix="alternate")
     halves = [sum(scheduled.at_step(1, s).active == ("clm",) for s in range(a, a + 200)) for a in (0, 400, 1000)]
     assert halves[0] < 40 < 70 < halves[1] < 130 and halves[2] == 200
     # every rank and part of a step has the same one
@@ -283,7 +283,10 @@ def test_what_is_needed_is_what_every_part_needs() -> None:
     ("words", "message"),
     [
         (["objective.of=[mlm,cml]"], r"objective\.of: cml is not there; did you mean mlm\?"),
-        (["objective.of=[mlm,clm]"], r"\(clm\) needs a model that sees only what stands before a token; model=bert"),
+        (
+            ["objective.of=[mlm,clm]"],
+            r"\(of clm, unless objective.of says others\) needs a model that sees only what stands before a token; model=bert",
+        ),
         (["objective.of=[]"], "names no objective"),
         (["objective.of=[mlm,mlm]"], "names an objective twice"),
         (["objective.of=[mlm,together]"], "together is not an objective that can be one of several"),

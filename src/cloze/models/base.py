@@ -168,6 +168,7 @@ class Backbone(nn.Module, ABC):
     opening: ClassVar[tuple[str, ...]] = ()
     closing: ClassVar[tuple[str, ...]] = ()
     role: ClassVar[str]  # the role in words, for refusals: "sees both sides of every token"
+    remembers: ClassVar[bool] = False  # whether it carries a memory from batch to batch, where text goes on
     idle: ClassVar[tuple[str, ...]] = ()  # how the names of parameters end that some batches give no gradient but zeros
     width: int
     initializer_range: float = 0.02  # the deviation with which weights that an objective puts on the model begin

@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -77,6 +78,7 @@ class ELMo(TwoDirections):
     code. `width` is that of both directions together: ELMo's 2 × 512 are 1024.
     """
 
+    remembers: ClassVar[bool] = True
     spelling: Tensor
     byte_level: Tensor
 

@@ -363,6 +363,10 @@ def _refuse_steps(counts: tuple[int, int], steps: tuple[int, int]) -> None:
     names = ("sparse_every", "sparse_every" if steps[0] == steps[1] else "decoder_sparse_every")
     for stack, name, count, step in zip(("encoder", "decoder"), names, counts, steps, strict=True):
         positive(**{name: step})
+        if step > count > 1:
+            raise Refusal(
+                f"model.{name}={step} is more than the {stack}'s {count} layers: {count} does the same, and is the most."
+            )
         if not any(is_sparse(i, step) for i in range(count)):
             raise Refusal(
                 f"model.{name}={step} leaves the {stack} of {count} layers without a sparse one; take 1, or more layers."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import cast
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,6 +29,8 @@ class TransformerXL(Causal, Prefixed):
 
     The word vectors may be cut by frequency (`cutoffs`, `div_val`, `tied`, `tied_projections`: see `layers.adaptive`).
     """
+
+    remembers: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -43,6 +43,7 @@ class XLNet(TwoStreams, Portable):
     """
 
     model_type: ClassVar[str] = "xlnet"
+    remembers: ClassVar[bool] = True
     idle: ClassVar[tuple[str, ...]] = ("mask", "segment", "segments")
     opening: ClassVar[tuple[str, ...]] = ()
     closing: ClassVar[tuple[str, ...]] = ("sep", "cls")

@@ -86,6 +86,11 @@ class FragmentExamples(ExampleBuilder):
                 f"objective.at_start={at_start:g} and objective.at_end={at_end:g} have no effect with objective.block={block}: "
                 "in a block a fragment may stand anywhere."
             )
+        if block >= length:
+            raise Refusal(
+                f"objective.block={block} must be less than length={length}: no text is longer, so each would be one block. "
+                "Take objective.block=0 for one fragment a text."
+            )
         if block and int(block * share) < 1:
             raise Refusal(f"objective.block={block} with objective.share={share:g} hides no token of a block.")
         self.vocabulary, self.length, self.texts = vocabulary, length, texts

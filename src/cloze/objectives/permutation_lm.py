@@ -65,6 +65,11 @@ class PermutationExamples(ExampleBuilder):
                 raise Refusal(
                     f"objective.{name}={value} must be at least 1: one token in so many is predicted; XLNet's is 6."
                 )
+        if one_in > max(length, 6):  # shorter texts than the usual 6 have one target all the same
+            raise Refusal(
+                f"objective.one_in={one_in} is more than length={length}: one token of every text would be predicted whatever it says. "
+                f"Take at most {length}."
+            )
         if longest is not None and (unit == "token" or one_in == 1):
             why = "objective.unit=token" if unit == "token" else "objective.one_in=1, where all tokens are predicted"
             raise Refusal(f"objective.longest={longest} has no effect with {why}.")

@@ -63,6 +63,11 @@ def weights_of(of: list[str], weights: Mapping[str, float | str]) -> dict[str, W
                 f"objective.weights.{name} has no effect: objective.of={of} does not name it{did_you_mean(name, of)}"
             )
     made = {name: Weight(name, weights.get(name, 1.0)) for name in of}
+    for name, weight in made.items():
+        if len(made) > 1 and not any(weight.values) and any(any(other.values) for other in made.values()):
+            raise Refusal(
+                f"objective.weights.{name}={weights[name]} is 0 at every step: {name} would never be learnt. Leave it out of objective.of."
+            )
     for step in sorted({step for weight in made.values() for step in weight.steps}):
         # between two of these steps every weight is a straight line, so the sum is above 0 there too
         if not sum(weight.at(step) for weight in made.values()):
