@@ -23,8 +23,8 @@ from cloze.errors import Refusal
 from cloze.models.bert import Bert
 from cloze.models.xlm import XLM
 from cloze.objectives.base import ExampleBuilder, Examples
-from cloze.objectives.clm import CausalExamples
-from cloze.objectives.mlm import MaskedExamples
+from cloze.objectives.clm import CausalExamples, CausalLM
+from cloze.objectives.mlm import MaskedExamples, MaskedLM
 from cloze.objectives.prefix_lm import PrefixExamples, PrefixLM
 from cloze.objectives.tlm import TranslationExamples
 from cloze.objectives.unilm import Mixed, MixedExamples
@@ -258,10 +258,11 @@ def test_sampling_that_has_no_effect_is_said(corpus: TokenizedCorpus) -> None:
     assert idle(MaskedExamples(words(), 32).build(corpus, 0), 0.5) == []
 
 
-def test_a_model_that_learns_by_the_mixture_learns_its_languages(corpus: TokenizedCorpus) -> None:
+def test_a_model_learns_its_languages(corpus: TokenizedCorpus) -> None:
     """Every row of the table of languages gets a gradient."""
     shape: dict[str, Any] = {"layers": 1, "width": 32, "heads": 2, "inner": 48, "languages": 3}
-    for kind in (Mixed, PrefixLM):
+    kinds: tuple[Any, ...] = (Mixed, PrefixLM, MaskedLM, CausalLM)
+    for kind in kinds:
         builder = kind.Examples(words(), 32)
         examples = builder.build(corpus, 0)
         assert examples.languages is not None

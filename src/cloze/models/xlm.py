@@ -28,6 +28,7 @@ class XLM(Steerable, Portable):
 
     model_type = "xlm"
     caches = True
+    idle = ("language.weight",)  # by text that says nothing of languages
 
     def __init__(
         self,
@@ -85,7 +86,7 @@ class XLM(Steerable, Portable):
         if self.language is not None:
             if sequences.languages is not None:
                 x = x + self.language(sequences.languages)
-            elif self.training:  # every weight gets a gradient, if of 0: processes that add theirs up would wait for it
+            else:  # every weight gets a gradient, if of 0: processes that add theirs up would wait for it
                 x = x + 0.0 * self.language.weight[0]
         return drop(self.norm(x), self.dropout, self.training)
 
