@@ -11,6 +11,9 @@ from cloze.models.layers.heads import TiedHead
 class Mass(PostNormEncoderDecoder):
     """Post-norm encoder and decoder with learned positions. The decoder's tokens take the rows of the position table that the batch
     says: those of the places in the text that they are to fill, wherever the fragment lies.
+
+    The decoder attends to every place that the encoder has read. The authors' code hides the masked ones from it, of which the paper
+    does not speak.
     """
 
     begins = "mask"
