@@ -99,7 +99,10 @@ def trained(name: str, words: Sequence[str], books: Books, steps: int) -> Iterat
     threads = os.environ | {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
     done = subprocess.run(command, cwd=ROOT, env=threads, capture_output=True, text=True, check=False)
     if done.returncode:
-        yield f"| {name} | failed: {done.stderr.strip().splitlines()[-1][:200]} |"
+        reason = f"failed: {done.stderr.strip().splitlines()[-1][:200]}".replace(
+            "|", "or"
+        )  # which would begin another cell
+        yield "| " + " | ".join([name, f"`{' '.join(words)}` {reason}", *[""] * 5]) + " |"
         return
     facts = RunFolder(run).facts()
     loaded = load(run)

@@ -7,7 +7,7 @@ from typing import Literal
 import pytest
 
 from cloze.errors import Refusal
-from cloze.schema import faults, fits, locate
+from cloze.schema import faults, fits, locate, misfit
 
 
 class Thing:
@@ -63,3 +63,17 @@ def test_a_package_of_the_users_own_can_be_trusted() -> None:
     assert locate("fractions.Fraction", "model", ["fractions"]).__name__ == "Fraction"
     with pytest.raises(Refusal, match="is not a class"):
         locate("cloze.schema.locate", "model")
+
+
+@pytest.mark.parametrize(
+    ("value", "hint", "said"),
+    [
+        (3, list[str], "there=3 must be a list of texts."),
+        (3, list[list[int]], "there=3 must be a list of lists of whole numbers."),
+        ({"mlm": 3, "clm": {}}, dict[str, dict[str, int]], "there.mlm=3 must be a mapping."),
+        ({"mlm": {"a": "b"}}, dict[str, dict[str, int]] | None, "there.mlm.a='b' must be a whole number."),
+        (3, dict[str, int] | None, "there=3 must be a mapping or null."),
+    ],
+)
+def test_a_misfit_names_what_is_wrong(value: object, hint: object, said: str) -> None:
+    assert misfit("there", value, hint) == said

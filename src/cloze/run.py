@@ -11,7 +11,7 @@ from omegaconf import OmegaConf, open_dict
 from cloze import __version__
 from cloze.check import Checked, check
 from cloze.compose import Composed, choices, compose, parse, target
-from cloze.errors import Refusal
+from cloze.errors import Refusal, with_article
 from cloze.folder import RunFolder, is_follower
 from cloze.starting import refuse_architecture
 
@@ -175,7 +175,7 @@ def _as_chosen(initial: Initial, choice: str, source: str, composed: Composed, s
         could = [name for name, family in families.items() if taken_as(initial, family, trusted) is not None]
         held = str(initial.settings["model"]["_target_"]).rpartition(".")[2]
         raise Refusal(
-            f"model={choice} does not fit init={source}, which holds a {held}: leave it out, or model={'|'.join(could)}"
+            f"model={choice} does not fit init={source}, which holds {with_article(held)}: leave it out, or model={'|'.join(could)}"
         )
     return taken or initial
 

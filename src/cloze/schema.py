@@ -85,6 +85,11 @@ def misfit(where: str, value: Any, hint: Any) -> str:
     words = [str(choice) for choice in _literals(hint)]
     if words and isinstance(value, str):
         return f"{where}={value} is not one of them{did_you_mean(value, words)}"
+    content = next((get_args(each)[1] for each in (hint, *get_args(hint)) if get_origin(each) is dict), None)
+    if content is not None and isinstance(value, dict):  # the entry that is wrong, not the whole mapping
+        for key, each in value.items():
+            if isinstance(key, str) and not fits(each, content):
+                return misfit(f"{where}.{key}", each, content)
     return f"{where}={value!r} must be {describe(hint)}."
 
 
@@ -131,9 +136,16 @@ def describe(hint: Any) -> str:
         dict: "a mapping",
     }
     if origin is not None:
-        inner = f" of {describe(arguments[0])}" if arguments and origin is not dict else ""
+        inner = f" of {_several(arguments[0])}" if arguments and origin is not dict else ""
         return ("a mapping" if origin is dict else "a list") + inner
     return names.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def _several(hint: Any) -> str:
+    """An annotation in words, where a list holds many such."""
+    many = {"a whole number": "whole numbers", "a number": "numbers", "text": "texts", "a mapping": "mappings"}
+    said = describe(hint)
+    return f"lists{said.removeprefix('a list')}" if said.startswith("a list") else many.get(said, said)
 
 
 def _literals(hint: Any) -> list[Any]:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import cloze
+from cloze.compose import compose
 from cloze.data.base import Vocabulary
 from cloze.errors import Refusal
 from cloze.loading import export
@@ -19,7 +20,6 @@ from cloze.models import storage
 from cloze.models.electra import Electra
 from cloze.objectives.replaced_token import ReplacedToken
 from tests.models.parity import padded, scramble
-from tests.models.test_encoder_counts import size
 from tests.pretrained import LENGTH, TEXTS, saved_run, tokenizer_of
 
 transformers = import_module("transformers")
@@ -172,10 +172,12 @@ def test_a_pooler_comes_back_from_their_directory(tmp_path: Path) -> None:
     assert all(torch.equal(tensor, back[name]) for name, tensor in ours.items())
 
 
-def count(name: str, **settings: Any) -> tuple[int, int]:
-    """Parameters of a size's discriminator, and what its generator adds: its tower and, for each, the head."""
+def count(name: str) -> tuple[int, int]:
+    """Parameters of the discriminator that a size of conf/size makes, and what its generator adds: its tower and, for each, the head."""
+    settings = dict(compose(["model=electra", f"size=electra/{name}"]).config.model)
+    del settings["_target_"]
     with torch.device("meta"):
-        model = Electra(30522, 512, False, True, **size(f"electra/{name}"), **settings)
+        model = Electra(30522, 512, False, True, **settings)
     assert model.generator is not None
     whole = sum(p.numel() for p in model.parameters())
     added = sum(p.numel() for p in model.generator.parameters())
@@ -185,12 +187,11 @@ def count(name: str, **settings: Any) -> tuple[int, int]:
 def test_published_counts() -> None:
     """The small one of the table; base and large against transformers' classes with the released checkpoints' shapes."""
     assert count("small")[0] == 13_483_008
-    for name, width, layers, heads, generator, settings in (
-        ("small", 256, 12, 4, 64, {}),
-        ("base", 768, 12, 12, 256, {"embedding_width": 768, "generator_size": 1 / 3}),
-        ("large", 1024, 24, 16, 256, {"embedding_width": 1024}),
+    for name, width, layers, heads, generator, embedding in (
+        ("small", 256, 12, 4, 64, 128),
+        ("base", 768, 12, 12, 256, 768),
+        ("large", 1024, 24, 16, 256, 1024),
     ):
-        embedding = settings.get("embedding_width", 128)
         with torch.device("meta"):
             theirs = [
                 transformers.ElectraModel(
@@ -201,7 +202,7 @@ def test_published_counts() -> None:
                 )
                 for w, h in ((width, heads), (generator, generator // 64))
             ]  # fmt: skip
-        discriminator, added = count(name, **settings)
+        discriminator, added = count(name)
         assert discriminator == sum(p.numel() for p in theirs[0].parameters())
         assert added == sum(p.numel() for n, p in theirs[1].named_parameters() if not n.startswith("embeddings."))
 

@@ -248,6 +248,7 @@ def test_elsewhere_than_on_the_cpu_every_token_is_read() -> None:
     ("settings", "message"),
     [
         ({"width": 13}, "model.width=13 must be even, half for each direction; the nearest is 14"),
+        ({"filters": [[1, 4], [99, 2]]}, r"model.filters=\[\[1, 4\], \[99, 2\]\]: one spans 99 characters"),
         ({"filters": [[1, 4], [2]]}, r"model.filters=\[\[1, 4\], \[2\]\] must be pairs"),
         ({"filters": []}, "model.filters"),
         ({"filters": [[20, 4]]}, "model.characters=12 must be at least 20"),

@@ -111,6 +111,8 @@ def test_the_loss_is_of_the_targets_alone() -> None:
 
 
 def test_wrong_shares_are_refused() -> None:
+    with pytest.raises(Refusal, match=r"objective\.prefix=1\.5 .* Did you mean 0\.15\?"):
+        PrefixExamples(VOCABULARY, 16, prefix=1.5)
     with pytest.raises(
         Refusal, match=r"objective\.prefix=50 must lie in \[0, 1\], or be null for a draw\. Did you mean 0\.5"
     ):

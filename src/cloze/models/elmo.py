@@ -111,7 +111,12 @@ class ELMo(TwoDirections):
                 f"model.filters={filters} must be pairs of two numbers above 0, the characters that a filter spans and how many "
                 "filters there are, e.g. [[1, 32], [3, 64]]."
             )
-        longest = max(3, *(span for span, _ in filters))
+        longest = max(span for span, _ in filters)
+        if longest > characters >= PUBLISHED_FILTERS[-1][0]:
+            raise Refusal(
+                f"model.filters={filters}: one spans {longest} characters, a word has model.characters={characters} at most."
+            )
+        longest = max(3, longest)
         if characters < longest:
             raise Refusal(
                 f"model.characters={characters} must be at least {longest}, for the filters to fit into a word."

@@ -40,7 +40,7 @@ class PrefixExamples(CausalExamples):
         super().__init__(vocabulary, length, documents)
         for name, share in (("prefix", prefix), ("judged_prefix", judged_prefix)):
             if share is not None and not 0 <= share <= 1:
-                near = f" Did you mean {share / 100:g}?" if 1 < share <= 100 else ""
+                near = f" Did you mean {share / (10 if share < 10 else 100):g}?" if 1 < share <= 100 else ""
                 raise Refusal(f"objective.{name}={share:g} must lie in [0, 1], or be null for a draw.{near}")
         self.prefix, self.judged_prefix = prefix, judged_prefix
 
