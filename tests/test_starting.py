@@ -49,7 +49,7 @@ def test_a_directory_is_enough(source: str, runs: Path) -> None:
 
 
 def test_what_is_said_wins(runs: Path) -> None:
-    found = checked(f"init={runs / 'xlnet.XLNet'}", "model.memory_length=3", "objective=permutation_lm")
+    found = checked(f"init={runs / 'xlnet.XLNet'}", "model.memory_length=3", "objective.documents=continued")
     assert found.settings["model"]["memory_length"] == 3
     found = checked(f"init={runs / 't5.T5'}", "optimizer=adamw", "objective=denoise")
     assert (found.composed.choices["optimizer"], found.composed.choices["objective"]) == ("adamw", "denoise")
