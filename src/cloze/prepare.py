@@ -167,11 +167,13 @@ def _refuse_languages(
         return
     spoken = train.language_names
     if model.languages < len(spoken):
-        few = f"the text has {len(spoken)} languages ({', '.join(spoken)})"
+        all_of_them = f"{len(spoken)} languages ({', '.join(spoken)})"
         if initial is None:
-            raise Refusal(f"model.languages={model.languages} is too few: {few}. Say model.languages={len(spoken)}.")
+            raise Refusal(
+                f"model.languages={model.languages} is too few: the text has {all_of_them}. Say model.languages={len(spoken)}."
+            )
         raise Refusal(
-            f"{initial} has a table of {model.languages} languages, which cannot grow, and with those it knows {few}. "
+            f"{initial} has a table of {model.languages} languages, which cannot grow; with the text's there would be {all_of_them}. "
             f"Train on the languages that it knows, or without init and with model.languages={len(spoken)}."
         )
     unseen = [name for name in validation.language_names if name not in spoken]
