@@ -251,7 +251,10 @@ def test_elsewhere_than_on_the_cpu_every_token_is_read() -> None:
         ({"filters": [[1, 4], [99, 2]]}, r"model.filters=\[\[1, 4\], \[99, 2\]\]: one spans 99 characters"),
         ({"filters": [[1, 4], [2]]}, r"model.filters=\[\[1, 4\], \[2\]\] must be pairs"),
         ({"filters": []}, "model.filters"),
-        ({"filters": [[20, 4]]}, "model.characters=12 must be at least 20"),
+        (
+            {"filters": [[20, 4]]},
+            r"model.filters=\[\[20, 4\]\]: one spans 20 characters, a word has model.characters=12",
+        ),
         ({"cell_clip": 0.0}, "model.cell_clip=0 must be more than 0"),
         ({"dropout": 1.0}, "model.dropout"),
     ],
