@@ -251,6 +251,7 @@ def test_elsewhere_than_on_the_cpu_every_token_is_read() -> None:
         ({"filters": [[1, 4], [99, 2]]}, r"model.filters=\[\[1, 4\], \[99, 2\]\]: one spans 99 characters"),
         ({"filters": [[1, 4], [2]]}, r"model.filters=\[\[1, 4\], \[2\]\] must be pairs"),
         ({"filters": []}, "model.filters"),
+        ({"characters": 2}, "model.characters=2 must be at least"),
         (
             {"filters": [[20, 4]]},
             r"model.filters=\[\[20, 4\]\]: one spans 20 characters, a word has model.characters=12",
