@@ -102,4 +102,5 @@ def shortened(words: list[str]) -> list[str]:
     data = next((word for word in words if word.startswith("data=")), "data=world")
     small = [*SHORT, *(SMALL_WORLD if data == "data=world" else [])]
     small += [] if any(word.startswith("init=") for word in words) else ["size=tiny"]
+    small += ["batch_size=16"] if any(word.startswith("experiment=") for word in words) else []
     return [*kept, *(word for word in small if word.partition("=")[0] not in {k.partition("=")[0] for k in kept})]

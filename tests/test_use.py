@@ -99,6 +99,7 @@ def test_a_run_is_used(model: str, objective: str, data: str, folder: Path) -> N
         assert isinstance(loaded.model, EncoderDecoder) or objective == "replaced_token", refusal
         return
     assert len(found) == (2 if model == "elmo" else 1)
-    # nothing has been learnt: about as many choices as there are tokens
+    # Nothing has been learnt: about as many choices as there are tokens. XLM's embedding begins with much spread, so a state that is
+    # still much like its own token's embedding takes that token for the next one.
     size = loaded.tokenizer.vocabulary.size
-    assert all(size / 4 < each.perplexity < size * 4 for each in found)
+    assert all(size / 4 < each.perplexity < size * 8 for each in found)
