@@ -39,9 +39,9 @@ def main(run: Path, picture: Path, named: list[str]) -> None:
         value = facts["data"][key]
         if value is not None:
             axes.axhline(value, color="#636363", linestyle=style, linewidth=1)
-            axes.text(
-                facts["steps"], value, f"{key.replace('_', ' ')} {value:.2f} ", ha="right", va="bottom", color="#636363"
-            )
+            # beside the plot, where no curve runs through it
+            label, beside = f"{key.replace('_', chr(10))}\n{value:.2f}", axes.get_yaxis_transform()
+            axes.text(1.01, value, label, transform=beside, ha="left", va="bottom", color="#636363", fontsize=9)
     axes.set(
         xlabel="optimizer steps",
         ylabel="validation" if named else "loss, nats a target",
@@ -49,7 +49,8 @@ def main(run: Path, picture: Path, named: list[str]) -> None:
         xlim=(0, facts["steps"]),
     )
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, loc="center right")
+    # losses begin high and end low: above them, on the right, there is room
+    axes.legend(frameon=False, loc="center right" if named else "upper right")
     figure.savefig(picture, metadata={"Date": None})
 
 
