@@ -135,7 +135,9 @@ def test_settings_stand_in_the_config_with_their_defaults() -> None:
     assert config == {name: p.default for name, p in parameters.items() if name not in ("path", "translation_path")}
 
 
-@pytest.mark.skipif(not SHARED.is_dir(), reason="needs ../shared/data, real public data that is not part of the repository")
+@pytest.mark.skipif(
+    not SHARED.is_dir(), reason="needs ../shared/data, real public data that is not part of the repository"
+)
 def test_real_files() -> None:
     captions = ParallelFiles(
         *(str(SHARED / f"multi30k/train.{name}.gz") for name in ("en", "de")),
