@@ -15,6 +15,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cloze.errors import Refusal
+
 Split = Literal["train", "validation", "test"]
 
 
@@ -72,6 +74,121 @@ class Parallel(Text):
         )
 
 
+@dataclass(frozen=True)
+class Labelled(Text):
+    """One text with a label, or two: `sentences` is (text,) or (first, second). Either may be empty.
+
+    `label` is the name of a class as the benchmark's files write it ("entailment", "1"), or a number where one is to be predicted; None
+    where the file has none. `id` is what a submission names the example by ("" = its number), `group` what a metric
+    puts examples together by (a MultiRC question), `task` which of several tasks it is from.
+    """
+
+    label: str | float | None = None
+    id: str = ""
+    group: str = ""
+    task: str = ""
+
+    @property
+    def second(self) -> str | None:
+        return self.sentences[1] if len(self.sentences) > 1 else None
+
+
+@dataclass(frozen=True)
+class Tagged(Text):
+    """A document whose words have tags: `words[i][j]` is word j of sentence i and `tags[i][j]` its tag; None where there are none given.
+
+    `sentences[i]` is the sentence as running text, as well as the file says how its words are joined.
+    """
+
+    words: tuple[tuple[str, ...], ...] = ()
+    tags: tuple[tuple[str, ...], ...] | None = None
+    id: str = ""
+
+    def __post_init__(self) -> None:
+        counts = [len(words) for words in self.words]
+        if len(self.words) != len(self.sentences) or (
+            self.tags is not None and [len(tags) for tags in self.tags] != counts
+        ):
+            raise ValueError(f"{self.where}: words, tags and sentences do not match")
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A stretch of a context: `context[start : start + len(text)] == text`."""
+
+    text: str
+    start: int
+
+
+@dataclass(frozen=True)
+class Question:
+    """Asked about a passage. No `answers`: the passage has none (SQuAD 2.0), or, with `hidden`, the file does not say."""
+
+    id: str
+    text: str
+    answers: tuple[Answer, ...] = ()
+    hidden: bool = False
+
+
+@dataclass(frozen=True)
+class Passage(Text):
+    """A context and what is asked about it. `sentences` is (context,), the context as it stands in the file: offsets count in it."""
+
+    questions: tuple[Question, ...] = ()
+    title: str = ""
+
+    @property
+    def context(self) -> str:
+        return self.sentences[0]
+
+
+@dataclass(frozen=True)
+class Choices(Text):
+    """A question about a context with several answers to choose from. `sentences` is (context,) or (context, question).
+
+    `label` is the number of the right option, from 0; None where the file does not say.
+    """
+
+    options: tuple[str, ...] = ()
+    label: int | None = None
+    id: str = ""
+
+    @property
+    def context(self) -> str:
+        return self.sentences[0]
+
+    @property
+    def question(self) -> str:
+        return self.sentences[1] if len(self.sentences) > 1 else ""
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What a task asks to predict, and how its benchmark scores it.
+
+    `names` are the classes in the order of their numbers; none: the label is a number from `low` to `high`.
+    `metrics` are names of `cloze.scoring`, the first being the one that a single figure is wanted of.
+    """
+
+    names: tuple[str, ...] = ()
+    metrics: tuple[str, ...] = ("accuracy",)
+    low: float = 0.0
+    high: float = 1.0
+
+    @property
+    def numeric(self) -> bool:
+        return not self.names
+
+    def number(self, label: str | float) -> float:
+        """A class's number, or the number itself. Raises KeyError for the name of no class."""
+        if self.numeric:
+            return float(label)
+        try:
+            return float(self.names.index(str(label)))
+        except ValueError:
+            raise KeyError(label) from None
+
+
 class Corpus(ABC):
     """A source of records, in splits that never share a document.
 
@@ -112,6 +229,46 @@ class Corpus(ABC):
     def entropy(self, split: Split) -> float | None:
         """Nats that the whole split costs a reader who knows how it was made (left to right), where that is known."""
         return None
+
+
+class TaskCorpus(Corpus):
+    """Labelled data: a benchmark's files, or one's own. A subclass says `reads`, `split_records` and `labels`.
+
+    Splits are "train", "validation", "test" and what `further_splits` names ("validation_mismatched", "diagnostic"). A test split
+    need not have labels, and splits other than "train" need not be there.
+    """
+
+    name: str  # of the task, as its metrics and files are called: "mrpc"
+
+    @property
+    @abstractmethod
+    def labels(self) -> dict[str, Labels]:
+        """What there is to predict, by task: one entry, unless the corpus is made of several. May read the training file."""
+
+    @abstractmethod
+    def split_records(self, split: str) -> Iterator[Record]:
+        """The records of a split, in the file's order. Raises Refusal, naming file, line and value, for what is malformed."""
+
+    @abstractmethod
+    def splits(self) -> tuple[str, ...]:
+        """The splits that are there."""
+
+    def parts(self, split: Split) -> Sequence[Any]:
+        if split not in self.splits():
+            raise Refusal(f"{self.announcement}: there is no {split} split; it has {', '.join(self.splits())}")
+        return (split,)
+
+    def read(self, part: Any) -> Iterator[Record]:
+        return self.split_records(part)
+
+    def submission(self, split: str, records: Sequence[Record], predictions: Sequence[Any]) -> dict[str, str]:
+        """File name -> content: predictions for a split in the form that the benchmark's own scorer or leaderboard takes.
+
+        Predictions are, in the order of the records: a class's name or a number for each `Labelled`, the number of an option for each
+        `Choices`, the tags of every sentence for each `Tagged`, {question id: answer} for each `Passage`.
+        """
+        rows = [f"{getattr(r, 'id', '') or n}\t{p}" for n, (r, p) in enumerate(zip(records, predictions, strict=True))]
+        return {f"{self.name}-{split}.tsv": "\n".join(["index\tprediction", *rows]) + "\n"}
 
 
 @dataclass(frozen=True)
