@@ -352,7 +352,7 @@ def test_what_is_too_long_is_cut_at_its_beginning(tmp_path: Path) -> None:
 
 def test_what_gives_no_probability_is_refused(tmp_path: Path) -> None:
     loaded = loaded_run(tmp_path / "bert", "bert.Bert")
-    with pytest.raises(Refusal, match="objective.decoder=plain has no effect on a Bert"):
+    with pytest.raises(Refusal, match=r"objective\.decoder=plain has no effect on a Bert"):
         log_likelihoods(loaded, QUERIES, decoder="plain")
     loaded.head = None
     with pytest.raises(Refusal, match="has no token head"):
