@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar
 
 from cloze.data import cache as caches
 from cloze.data import splits
 from cloze.data.base import Labelled, Labels, Record, TaskCorpus, Text
+from cloze.data.splits import Marks
 from cloze.data.tasks.fields import Fault
 from cloze.data.tasks.rows import Row, Rows
 from cloze.errors import Refusal, did_you_mean
@@ -31,7 +32,7 @@ class Benchmark(TaskCorpus):
     content (`cloze.data.splits`). `drops` passes malformed rows over, with a count, instead of refusing them.
     """
 
-    reads = Labelled
+    reads: ClassVar[type[Record]] = Labelled
     title: str  # what an announcement calls it: "GLUE MRPC"
     path: str
     validation_share: float = 0.0
@@ -163,7 +164,7 @@ class Benchmark(TaskCorpus):
         return {split: share for split, share in shares.items() if share and "train" in self.tables}
 
     @cached_property
-    def _marks(self) -> splits.Marks:
+    def _marks(self) -> Marks:
         digests = [self._digest(record) for record in self._records("train")]
         name = self.tables["train"].name
         return splits.marks(

@@ -16,7 +16,6 @@ from cloze.data.files import Bad, find, lines
 from cloze.data.huggingface import HuggingFace
 from cloze.data.tasks.benchmark import (
     Benchmark,
-    Fault,
     LeftOut,
     Maker,
     id_of,
@@ -24,6 +23,7 @@ from cloze.data.tasks.benchmark import (
     numbered,
     text_of,
 )
+from cloze.data.tasks.fields import Fault
 from cloze.data.tasks.rows import DatasetRows, FileRows, Row, Rows, TsvRows, file_in
 from cloze.errors import Refusal
 
@@ -37,7 +37,7 @@ _COLA = ("source", "label", "star", "sentence")  # columns of its train.tsv and 
 
 @dataclass(frozen=True)
 class Form:
-    """How a task looks: the names of its folder, what it asks, and its columns, which the official files and `datasets` call differently."""
+    """How a task looks: the names of its folder, what it asks, and its columns, which `datasets` may call otherwise than the files."""
 
     folder: tuple[str, ...]
     labels: Labels
@@ -250,7 +250,7 @@ def sent_as(task: str, split: str) -> str:
 
 
 def misfit(task: str, tables: dict[str, Rows]) -> str:
-    """What shows that these are not the task's files: a column that is missing, or a label that is another task's. "" where nothing does."""
+    """What shows that these are not the task's files ("" = nothing): a column that is missing, or a label that is another task's."""
     form = FORMS[task]
     for split, rows in tables.items():
         tested = split.startswith("test")

@@ -163,7 +163,7 @@ class CsvRows(FileRows):
 
         def readable() -> Iterator[str]:
             nonlocal at
-            for at, line in self._lines():  # noqa: B007
+            for at, line in self._lines():
                 if isinstance(line, Bad):
                     bad.append((at, line))
                 else:
