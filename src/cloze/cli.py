@@ -1,4 +1,4 @@
-"""The commands: `python train.py …` and `cloze train|predict|evaluate|export|world …`. What is heavy is imported where it is needed."""
+"""The commands: `python train.py …` and `cloze train|predict|evaluate|score|export|world …`. What is heavy is imported late."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ def main() -> None:
         "train": _train,
         "predict": _predict,
         "evaluate": _evaluate,
+        "score": _score,
         "export": _export,
         "world": _world,
     }
@@ -44,6 +45,7 @@ def main() -> None:
 _COMMANDS = """cloze train WORDS…        train (the same as python train.py WORDS…; see cloze train --help)
 cloze predict RUN TEXT…   what a trained model says: fills [MASK]s, goes on with a text, writes it again, gives vectors
 cloze evaluate RUN        perplexity per token and per word, bits per byte, of a whole split
+cloze score TASK GOLD P   predictions P against gold data, as the scorers of SQuAD, GLUE, SuperGLUE, CLUE and CoNLL count
 cloze export RUN DIR      write a Hugging Face directory that transformers loads
 cloze world --tasks DIR   write the generated language's tasks in the formats of GLUE, SQuAD, CoNLL and SWAG"""
 
@@ -144,6 +146,15 @@ def _evaluate(words: Sequence[str]) -> int:
     evaluate.add_arguments(parser)
     parser.add_argument("--debug", action="store_true", help="show where an error comes from")
     return evaluate.run(parser.parse_args(words))
+
+
+def _score(words: Sequence[str]) -> int:
+    from cloze.commands import score
+
+    parser = _Parser(prog="cloze score", description="Predictions against gold, as the benchmarks' own scorers count.")
+    score.add_arguments(parser)
+    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
+    return score.run(parser.parse_args(words))
 
 
 def _export(words: Sequence[str]) -> int:
