@@ -27,9 +27,24 @@ class Acceptability(NamedTuple):
 def example(fold: Fold, number: int, seed: int = 1) -> Acceptability:
     s = scene("acceptability", fold, number, seed)
     level = s.pick(LEVELS)
-    good, bad = {"order": _order, "agreement": _agreement, "selection": _selection}[level](s)
+    good, bad = _pair(s, level)
     label = s.pick((0, 1))
     return Acceptability(text(good if label else bad), label, level, text(good))
+
+
+class MinimalPair(NamedTuple):
+    good: str
+    bad: str
+
+
+def minimal_pair(level: str, number: int, seed: int = 1) -> MinimalPair:
+    """Shaped like BLiMP: an acceptable sentence and its twin with a single fault, with every word of the language."""
+    good, bad = _pair(scene(f"minimal pairs {level}", "test", number, seed), level)
+    return MinimalPair(text(good), text(bad))
+
+
+def _pair(s: Scene, level: str) -> tuple[list[Word], list[Word]]:
+    return {"order": _order, "agreement": _agreement, "selection": _selection}[level](s)
 
 
 def _order(s: Scene) -> tuple[list[Word], list[Word]]:

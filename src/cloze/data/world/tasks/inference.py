@@ -31,7 +31,11 @@ class Inference(NamedTuple):
 
 def example(fold: Fold, number: int, seed: int = 1) -> Inference:
     s = scene("inference", fold, number, seed)
-    label = s.pick(LABELS)
+    return made_from(s, s.pick(LABELS))
+
+
+def made_from(s: Scene, label: Label) -> Inference:
+    """An example with this label: about the scene's first thing and its first two people."""
     family = s.pick(FAMILIES)
     negated = s.pick((False, True))
     agrees = (label == "entailment") != negated  # the premise says what the hypothesis (without its negation) says

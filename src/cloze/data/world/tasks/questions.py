@@ -10,10 +10,12 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from cloze.data.world.documents import Document
+from cloze.data.world.draws import Draws, Table
 from cloze.data.world.grammar import Mention, Sentence, surface
 from cloze.data.world.lexicon import Word
 from cloze.data.world.state import Fact, Person, Place, Thing
-from cloze.data.world.tasks.scene import synonym_of
+from cloze.data.world.tasks.scene import Fold, synonym_of
+from cloze.data.world.tasks.tagging import document
 from cloze.data.world.words import NUMBERS
 
 WHO = ("repair", "find", "damage", "lose", "buy", "clean", "win", "wrap", "paint", "borrow")
@@ -132,6 +134,45 @@ class Asker:
             "cost": f"How many coins did {named(about)} cost?",
             "count": f"How many {many} were there?",
         }[kind]
+
+
+class Article(NamedTuple):
+    title: str
+    context: str
+    questions: list[tuple[str, Question]]  # each with its id
+
+
+def articles(fold: Fold, size: int, version: str, seed: int = 1) -> Iterator[Article]:
+    """Documents with `size` questions in all, up to four (2.0: eight) of each; version 2.0 has as many without an answer as with one."""
+    asked, number = 0, 0
+    while asked < size:
+        made = document(fold, number, seed, "questions")
+        asker = Asker(made)
+        found = list(asker.questions())
+        draws = Draws(number)
+        if version == "2.0":  # as many of a kind with an answer as without one
+            twins = _some(list(asker.unanswerable()), 4, draws)
+            chosen = []
+            for twin in twins:
+                same = [question for question in found if question.kind == twin.kind and question not in chosen]
+                if same:
+                    chosen += [*_some(same, 1, draws), twin]
+        else:
+            chosen = _some(found, 4, draws)
+        kept = [(f"{fold}-{number}-{which}", question) for which, question in enumerate(chosen[: size - asked])]
+        asked += len(kept)
+        if kept:
+            yield Article(f"{made.topic.name}_{number}", asker.context, kept)
+        number += 1
+
+
+def _some(items: list[Question], count: int, draws: Draws) -> list[Question]:
+    """Up to `count` of the items, drawn without looking at them."""
+    left = list(items)
+    kept: list[Question] = []
+    while left and len(kept) < count:
+        kept.append(left.pop(draws.pick(Table(range(len(left))))))
+    return kept
 
 
 def _asked(fact: Fact) -> Iterator[tuple[str, Thing | Person, Any]]:

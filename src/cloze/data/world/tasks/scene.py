@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from cloze.data import keyed
 from cloze.data.world.draws import Draws, Table
-from cloze.data.world.grammar import FRAMES, LIVING, THE, Mention, Writer, surface
+from cloze.data.world.grammar import FRAMES, LIVING, THE, Mention, Sentence, Writer, surface
 from cloze.data.world.lexicon import Lexicon, Topic, Word, lexicon
 from cloze.data.world.morphology import Verb
 from cloze.data.world.state import Fact, Person, Place, Thing
@@ -68,13 +68,26 @@ class Scene:
         negated: bool = False,
     ) -> list[Word]:
         """One sentence that tells an event in the way that is asked for; `synonym` counts within the frame's verbs."""
+        return self.event_sentence(fact, passive, dative, synonym, numbered, coloured, negated).words
+
+    def event_sentence(
+        self,
+        fact: Fact,
+        passive: bool = False,
+        dative: bool = False,
+        synonym: int = 0,
+        numbered: Sequence[Thing] = (),
+        coloured: Sequence[Thing] = (),
+        negated: bool = False,
+    ) -> Sentence:
+        """The same with its gold (of a negated one the mentions do not fit)."""
         writer = self._writer(numbered, coloured)
         forms = None if fact.kind == "work" else synonym_of(fact, synonym)
         writer.clause(fact, passive, dative, forms)
         if negated:
             writer.words = negate(writer.words, forms or fact.value)
         writer.end()
-        return writer.sentences[0].words
+        return writer.sentences[0]
 
     def _writer(self, numbered: Sequence[Thing], coloured: Sequence[Thing]) -> PlainWriter:
         writer = PlainWriter(self.lexicon, self.draws, anaphora=False)

@@ -10,9 +10,15 @@ from collections.abc import Iterator, Sequence
 
 from cloze.data import keyed
 from cloze.data.world.documents import Document, Style, tell
-from cloze.data.world.grammar import Sentence
+from cloze.data.world.grammar import Sentence, surface
 from cloze.data.world.lexicon import Word, lexicon
 from cloze.data.world.tasks.scene import Fold
+
+PARTS_OF_SPEECH = (
+    "ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "NOUN", "NUM", "PART", "PRON", "PROPN", "PUNCT", "SCONJ", "VERB"
+)  # fmt: skip
+ENTITIES = ("LOC", "OBJ", "ORG", "PER", "TIME")
+ENTITY_TAGS = ("O", *(f"{mark}-{entity}" for entity in ENTITIES for mark in "BI"))
 
 
 def document(fold: Fold, number: int, seed: int = 1, task: str = "tagging") -> Document:
@@ -53,6 +59,16 @@ def conll2003(documents: Iterator[tuple[str, Document]]) -> Iterator[str]:
                 for word, tag in zip(sentence.words, entity_tags(sentence.words), strict=True)
             )
             yield "\n"
+
+
+def joined(words: Sequence[str]) -> str:
+    """Words as running text."""
+    return surface([Word(word, "") for word in words])
+
+
+def plain(sentence: Sentence) -> tuple[str, ...]:
+    """A sentence's words without their tags."""
+    return tuple(word.form for word in sentence.words)
 
 
 def reserved_in(sentence: Sentence, reserved: frozenset[str]) -> bool:

@@ -8,28 +8,40 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cloze.data.world.documents import Document
-from cloze.data.world.draws import Draws, Table
 from cloze.data.world.tasks import (
     acceptability,
+    answering,
     continuation,
+    duplicates,
+    entailment,
     inference,
+    knowledge,
+    last_words,
     paraphrase,
+    pronouns,
     questions,
+    reading,
+    roles,
     sentiment,
     similarity,
     tagging,
+    unseen_words,
 )
 from cloze.data.world.tasks.scene import Fold
 from cloze.errors import Refusal
 
 _HELDOUT_DOCUMENTS = 8  # examples for one document
+_SMALL = 8  # RTE and WNLI have few examples for training: one for every so many of the others
+_ASKED = len(reading.FORMS)  # questions about one of RACE's texts
 
 
 def write_tasks(folder: Path, train: int = 4000, dev: int = 500, test: int = 500, seed: int = 1) -> list[Path]:
     """Writes every task below `folder` and returns the files, sorted. As in the originals, GLUE's test files have no labels.
 
-    CoLA, SST-2, MRPC, STS-B, MNLI (tab-separated), SQuAD (v1.1 and v2.0), POS (CoNLL-U), NER (CoNLL-2003), SWAG (csv).
-    train, dev, test: examples of each; tagging and questions come from one document for every eight of them.
+    CoLA, SST-2, MRPC, STS-B, MNLI, QQP, QNLI, RTE, WNLI (tab-separated), SQuAD (v1.1 and v2.0), POS (CoNLL-U), NER (CoNLL-2003),
+    SRL and UnseenWords (word and tag), SWAG (csv), RACE (a JSON text each), and, to be asked without training, BLiMP, LAMA, LAMBADA
+    (JSON lines). train, dev, test: examples of each; tagging comes from one document for every eight of them, and RTE and WNLI
+    have an eighth of the examples for training.
     """
     for name, count in (("train", train), ("dev", dev), ("test", test)):
         if count < 1:
@@ -55,17 +67,33 @@ def write_tasks(folder: Path, train: int = 4000, dev: int = 500, test: int = 500
         else:
             lines(f"MNLI/{fold}_matched.tsv", _mnli(fold, fold, size, seed))
             lines(f"MNLI/{fold}_mismatched.tsv", _mnli(fold, "mismatched", size, seed))
+        small = max(1, size // _SMALL) if fold == "train" else size
+        lines(f"QQP/{fold}.tsv", _qqp(fold, size, seed))
+        lines(f"QNLI/{fold}.tsv", _qnli(fold, size, seed))
+        lines(f"RTE/{fold}.tsv", _rte(fold, small, seed))
+        lines(f"WNLI/{fold}.tsv", _wnli(fold, small, seed))
         for version in ("1.1", "2.0"):
             lines(f"SQuAD/{fold}-v{version}.json", [json.dumps(squad(fold, size, version, seed), ensure_ascii=False)])
         documents = max(1, size // _HELDOUT_DOCUMENTS)
         lines(f"POS/world-{fold}.conllu", tagging.conllu(_documents(fold, documents, seed)))
         lines(f"NER/{fold}.txt", tagging.conll2003(_documents(fold, documents, seed)))
+        lines(f"SRL/{fold}.txt", _words_and_tags(roles.example(fold, number, seed) for number in range(size)))
+        lines(
+            f"UnseenWords/{fold}.txt",
+            _words_and_tags(unseen_words.example(fold, number, seed) for number in range(small)),
+        )
+        for number in range(-(-size // _ASKED)):
+            lines(f"RACE/{fold}/middle/{number}.txt", [_race(fold, number, min(_ASKED, size - _ASKED * number), seed)])
         name = "val" if fold == "dev" else fold
         path = folder / "SWAG" / f"{name}.csv"
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", encoding="utf-8", newline="") as file:
             csv.writer(file, lineterminator="\n").writerows(_swag(fold, size, seed))
         files.append(path)
+    for level in acceptability.LEVELS:
+        lines(f"BLiMP/world_{level}.jsonl", _blimp(level, test, seed))
+    lines("LAMA/facts.jsonl", _lama(seed))
+    lines("LAMBADA/test.jsonl", _lambada(test, seed))
     return sorted(files)
 
 
@@ -136,53 +164,110 @@ def _mnli(layout: Fold, fold: Fold, size: int, seed: int) -> Iterator[str]:
         yield _row(*cells, *[made.label] * (annotators + 1)) if annotators else _row(*cells)
 
 
-def squad(fold: Fold, size: int, version: str, seed: int = 1) -> dict[str, object]:
-    """SQuAD's JSON with about `size` questions; version 2.0 has as many without an answer as with one."""
-    articles: list[dict[str, object]] = []
-    asked, number = 0, 0
-    while asked < size:
-        document = tagging.document(fold, number, seed, "questions")
-        asker = questions.Asker(document)
-        found = list(asker.questions())
-        draws = Draws(number)
-        if version == "2.0":  # as many of a kind with an answer as without one
-            twins = _some(list(asker.unanswerable()), 4, draws)
-            chosen = []
-            for twin in twins:
-                same = [question for question in found if question.kind == twin.kind and question not in chosen]
-                if same:
-                    chosen += [*_some(same, 1, draws), twin]
+def _qqp(fold: Fold, size: int, seed: int) -> Iterator[str]:
+    names = ("id", "question1", "question2") if fold == "test" else ("id", "qid1", "qid2", "question1", "question2")
+    yield _row(*names) if fold == "test" else _row(*names, "is_duplicate")
+    for number in range(size):
+        made = duplicates.example(fold, number, seed)
+        if fold == "test":
+            yield _row(number, made.first, made.second)
         else:
-            chosen = _some(found, 4, draws)
+            yield _row(number, 2 * number, 2 * number + 1, made.first, made.second, made.label)
+
+
+def _qnli(fold: Fold, size: int, seed: int) -> Iterator[str]:
+    made = (answering.example(fold, number, seed) for number in range(size))
+    return _pairs(fold, ("question", "sentence"), ((each.question, each.sentence, each.label) for each in made))
+
+
+def _rte(fold: Fold, size: int, seed: int) -> Iterator[str]:
+    made = (entailment.example(fold, number, seed) for number in range(size))
+    return _pairs(fold, ("sentence1", "sentence2"), ((each.text, each.hypothesis, each.label) for each in made))
+
+
+def _wnli(fold: Fold, size: int, seed: int) -> Iterator[str]:
+    made = (pronouns.example(fold, number, seed) for number in range(size))
+    return _pairs(fold, ("sentence1", "sentence2"), ((each.text, each.claim, str(each.label)) for each in made))
+
+
+def _pairs(fold: Fold, names: tuple[str, str], rows: Iterable[tuple[str, str, str]]) -> Iterator[str]:
+    """An index, two texts, and a label where it is not the test file."""
+    yield _row("index", *names) if fold == "test" else _row("index", *names, "label")
+    for number, (first, second, label) in enumerate(rows):
+        yield _row(number, first, second) if fold == "test" else _row(number, first, second, label)
+
+
+def _words_and_tags(made: Iterable[roles.Roles | unseen_words.UnseenWords]) -> Iterator[str]:
+    """A word and its tag a line, a blank line after each sentence."""
+    for each in made:
+        yield "".join(f"{word} {tag}\n" for word, tag in zip(each.words, each.tags, strict=True)) + "\n"
+
+
+def _race(fold: Fold, number: int, count: int, seed: int) -> str:
+    """A text with its first `count` questions, the right options as letters."""
+    made = reading.article(fold, number, seed)
+    asked = made.questions[:count]
+    content = {
+        "answers": ["ABCD"[ask.label] for ask in asked],
+        "options": [list(ask.options) for ask in asked],
+        "questions": [ask.text for ask in asked],
+        "article": made.article,
+        "id": f"middle{number}.txt",
+    }
+    return json.dumps(content, ensure_ascii=False)
+
+
+def _blimp(level: str, size: int, seed: int) -> Iterator[str]:
+    for number in range(size):
+        made = acceptability.minimal_pair(level, number, seed)
+        row = {
+            "sentence_good": made.good,
+            "sentence_bad": made.bad,
+            "field": "semantics" if level == "selection" else "syntax",
+            "linguistics_term": level,
+            "UID": f"world_{level}",
+            "simple_LM_method": True,
+            "one_prefix_method": False,
+            "two_prefix_method": False,
+            "lexically_identical": level == "order",
+            "pairID": str(number),
+        }
+        yield json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _lama(seed: int) -> Iterator[str]:
+    for number, fact in enumerate(knowledge.facts(seed)):
+        row = {
+            "uuid": str(number),
+            "predicate_id": fact.relation,
+            "sub_label": fact.subject,
+            "obj_label": fact.answer,
+            "masked_sentences": [fact.sentence],
+        }
+        yield json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _lambada(size: int, seed: int) -> Iterator[str]:
+    for number in range(size):
+        made = last_words.example(number, seed)
+        yield json.dumps({"text": f"{made.passage} {made.word}"}, ensure_ascii=False) + "\n"
+
+
+def squad(fold: Fold, size: int, version: str, seed: int = 1) -> dict[str, object]:
+    """SQuAD's JSON with `size` questions; version 2.0 has as many without an answer as with one."""
+    found: list[dict[str, object]] = []
+    for article in questions.articles(fold, size, version, seed):
         rows: list[dict[str, object]] = []
-        for question in chosen[: size - asked]:
+        for name, question in article.questions:
             answers = [{"text": question.answer, "answer_start": question.start}] if question.answer else []
-            row: dict[str, object] = {
-                "question": question.text,
-                "id": f"{fold}-{number}-{len(rows)}",
-                "answers": answers,
-            }
+            row: dict[str, object] = {"question": question.text, "id": name, "answers": answers}
             if version == "2.0":
                 row["is_impossible"] = not answers
                 if not answers:
                     row["plausible_answers"] = []
             rows.append(row)
-        asked += len(rows)
-        if rows:
-            articles.append(
-                {"title": f"{document.topic.name}_{number}", "paragraphs": [{"context": asker.context, "qas": rows}]}
-            )
-        number += 1
-    return {"version": version if version == "1.1" else "v2.0", "data": articles}
-
-
-def _some(items: list[questions.Question], count: int, draws: Draws) -> list[questions.Question]:
-    """Up to `count` of the items, drawn without looking at them."""
-    left = list(items)
-    kept: list[questions.Question] = []
-    while left and len(kept) < count:
-        kept.append(left.pop(draws.pick(Table(range(len(left))))))
-    return kept
+        found.append({"title": article.title, "paragraphs": [{"context": article.context, "qas": rows}]})
+    return {"version": version if version == "1.1" else "v2.0", "data": found}
 
 
 def _swag(fold: Fold, size: int, seed: int) -> Iterator[list[object]]:

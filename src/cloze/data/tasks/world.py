@@ -1,0 +1,333 @@
+"""The generated language's own tasks as corpora that need no file (docs/world-tasks.md).
+
+The records are those that the benchmarks' readers find in the files of `cloze world --tasks`, save that here a test split has labels too.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
+
+from cloze.data.base import Answer, Choices, Labelled, Labels, Passage, Question, Record, Tagged, TaskCorpus
+from cloze.data.tasks.glue import FORMS
+from cloze.data.world.documents import Document
+from cloze.data.world.tasks import (
+    acceptability,
+    answering,
+    continuation,
+    duplicates,
+    entailment,
+    inference,
+    knowledge,
+    paraphrase,
+    pronouns,
+    questions,
+    reading,
+    roles,
+    sentiment,
+    similarity,
+    tagging,
+    unseen_words,
+)
+from cloze.data.world.tasks.scene import Fold
+from cloze.errors import Refusal
+
+VERSION = 1
+
+ClassificationTask = Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"]
+TaggingTask = Literal["pos", "ner", "srl", "unseen_words"]
+QuestionsTask = Literal["squad", "squad2"]
+ChoicesTask = Literal["swag", "race", "lama"]
+
+_FOLDS: dict[str, Fold] = {"train": "train", "validation": "dev", "test": "test"}
+
+
+class WorldTask(TaskCorpus):
+    """One task of the generated language.
+
+    train, validation, test: how many examples of each (documents, for taggers of documents; questions, for those that ask them).
+    Example i is the same whatever these numbers are. task_seed: another seed, other examples.
+    """
+
+    generated = True
+    task: str
+
+    def __init__(self, train: int, validation: int, test: int, task_seed: int) -> None:
+        for name, count in (("train", train), ("validation", validation), ("test", test)):
+            if count < 1:
+                raise Refusal(f"data.{name}={count} must be at least 1.")
+        self.sizes = {"train": train, "validation": validation, "test": test}
+        self.task_seed = task_seed
+
+    @property
+    def name(self) -> str:  # type: ignore[override]
+        return self.task
+
+    @property
+    def announcement(self) -> str:
+        return f"task {self.task} of the generated language v{VERSION}; not English"
+
+    def fingerprint(self) -> str:
+        settings = json.dumps(["world task", VERSION, self.task, sorted(self.sizes.items()), self.task_seed])
+        # the text itself is part of it, so that a cache never outlives a change of the language
+        first = [
+            repr(_shown(record))
+            for split in self.splits()
+            for record, _ in zip(self.split_records(split), range(8), strict=False)
+        ]
+        return hashlib.sha256("\n".join([settings, *first]).encode()).hexdigest()
+
+    def splits(self) -> tuple[str, ...]:
+        return ("train", "validation", "test")
+
+    def split_records(self, split: str) -> Iterator[Record]:
+        if split not in self.splits():
+            raise Refusal(f"{self.announcement}: there is no {split} split; it has {', '.join(self.splits())}")
+        yield from self.generate(split, f"world/{self.task}, {split}")
+
+    @abstractmethod
+    def generate(self, split: str, where: str) -> Iterator[Record]:
+        """The records of a split that is there."""
+
+
+class WorldClassification(WorldTask):
+    """One or two texts and a label, as in GLUE: cola sst2 mrpc stsb qqp mnli qnli rte wnli.
+
+    mnli has also validation_mismatched and test_mismatched: topics that no other split has.
+    """
+
+    reads = Labelled
+
+    def __init__(
+        self,
+        task: ClassificationTask,
+        train: int = 4000,
+        validation: int = 500,
+        test: int = 500,
+        task_seed: int = 1,
+    ) -> None:
+        super().__init__(train, validation, test, task_seed)
+        self.task = task
+
+    @property
+    def labels(self) -> dict[str, Labels]:
+        return {self.task: FORMS[self.task].labels}
+
+    def splits(self) -> tuple[str, ...]:
+        further = ("validation_mismatched", "test_mismatched") if self.task == "mnli" else ()
+        return (*super().splits(), *further)
+
+    def generate(self, split: str, where: str) -> Iterator[Record]:
+        kind = split.removesuffix("_mismatched")
+        fold: Fold = _FOLDS[kind] if kind == split else "mismatched"
+        first = MISMATCHED_TEST if split == "test_mismatched" else 0
+        make = _LABELLED[self.task]
+        for number in range(self.sizes[kind]):
+            texts, label = make(fold, first + number, self.task_seed)
+            name = str(number) if kind == "test" or self.task in _NUMBERED else ""
+            yield Labelled(texts, where=f"{where} example {number}", label=label, id=name, task=self.task)
+
+
+class WorldTagging(WorldTask):
+    """Words and their tags: pos and ner of whole documents; srl (semantic roles) and unseen_words of single sentences.
+
+    unseen_words gives no tag to half of the words in training and to the other half in validation and test ("_"): what is scored are
+    words that were never seen with a label.
+    """
+
+    reads = Tagged
+
+    def __init__(
+        self, task: TaggingTask, train: int = 500, validation: int = 60, test: int = 60, task_seed: int = 1
+    ) -> None:
+        super().__init__(train, validation, test, task_seed)
+        self.task = task
+
+    @property
+    def labels(self) -> dict[str, Labels]:
+        metrics = ("f1", "accuracy") if self.task in ("ner", "srl") else ("accuracy",)
+        return {self.task: Labels(_TAGS[self.task], metrics)}
+
+    def generate(self, split: str, where: str) -> Iterator[Record]:
+        fold = _FOLDS[split]
+        for number in range(self.sizes[split]):
+            at = f"{where} example {number}"
+            if self.task in ("pos", "ner"):
+                yield _document(self.task, tagging.document(fold, number, self.task_seed), at)
+                continue
+            if self.task == "srl":
+                role = roles.example(fold, number, self.task_seed)
+                given, tags = role.words, role.tags
+            else:
+                made = unseen_words.example(fold, number, self.task_seed)
+                given, tags = made.words, made.tags
+            yield Tagged((tagging.joined(given),), where=at, words=(given,), tags=(tags,))
+
+
+class WorldQuestions(WorldTask):
+    """Questions answered by a stretch of a document: squad (1.1), and squad2, half of whose questions the document does not answer."""
+
+    reads = Passage
+
+    def __init__(
+        self, task: QuestionsTask, train: int = 4000, validation: int = 500, test: int = 500, task_seed: int = 1
+    ) -> None:
+        super().__init__(train, validation, test, task_seed)
+        self.task = task
+
+    @property
+    def labels(self) -> dict[str, Labels]:
+        return {self.task: Labels((), ("f1", "exact_match"))}
+
+    def generate(self, split: str, where: str) -> Iterator[Record]:
+        version = "2.0" if self.task == "squad2" else "1.1"
+        for article in questions.articles(_FOLDS[split], self.sizes[split], version, self.task_seed):
+            asked = tuple(
+                Question(name, each.text, (Answer(each.answer, each.start),) if each.answer else ())
+                for name, each in article.questions
+            )
+            yield Passage(
+                (article.context,), article.title, f"{where} {article.title}", questions=asked, title=article.title
+            )
+
+
+class WorldChoices(WorldTask):
+    """Several options, one of which is right: swag (what can happen next), race (questions about a text), lama (facts of the language,
+    which only pre-training teaches: the same few hundred in every split, so there is nothing to learn from training)."""
+
+    reads = Choices
+
+    def __init__(
+        self, task: ChoicesTask, train: int = 4000, validation: int = 500, test: int = 500, task_seed: int = 1
+    ) -> None:
+        super().__init__(train, validation, test, task_seed)
+        self.task = task
+
+    @property
+    def labels(self) -> dict[str, Labels]:
+        return {self.task: Labels(tuple("0123"))}
+
+    def generate(self, split: str, where: str) -> Iterator[Record]:
+        for number, made in zip(
+            range(self.sizes[split]), _CHOICES[self.task](_FOLDS[split], self.task_seed), strict=False
+        ):
+            texts, options, label, name = made
+            yield Choices(texts, where=f"{where} example {number}", options=options, label=label, id=name)
+
+
+def _shown(record: Record) -> object:
+    return (record.sentences, getattr(record, "tags", None), getattr(record, "label", None))  # type: ignore[attr-defined]
+
+
+# What an example is as a record
+
+MISMATCHED_TEST = 100_000  # the first example of mnli's test_mismatched: others than those of validation_mismatched
+_NUMBERED = ("stsb", "qqp", "mnli", "qnli", "rte", "wnli")  # the files of these number the rows of all splits
+
+_Made = tuple[tuple[str, ...], str | float]
+
+
+def _cola(fold: Fold, number: int, seed: int) -> _Made:
+    made = acceptability.example(fold, number, seed)
+    return (made.sentence,), str(made.label)
+
+
+def _sst2(fold: Fold, number: int, seed: int) -> _Made:
+    made = sentiment.example(fold, number, seed)
+    return (made.sentence,), str(made.label)
+
+
+def _mrpc(fold: Fold, number: int, seed: int) -> _Made:
+    made = paraphrase.example(fold, number, seed)
+    return (made.first, made.second), str(made.label)
+
+
+def _stsb(fold: Fold, number: int, seed: int) -> _Made:
+    made = similarity.example(fold, number, seed)
+    return (made.first, made.second), made.score
+
+
+def _qqp(fold: Fold, number: int, seed: int) -> _Made:
+    made = duplicates.example(fold, number, seed)
+    return (made.first, made.second), str(made.label)
+
+
+def _mnli(fold: Fold, number: int, seed: int) -> _Made:
+    made = inference.example(fold, number, seed)
+    return (made.premise, made.hypothesis), made.label
+
+
+def _qnli(fold: Fold, number: int, seed: int) -> _Made:
+    made = answering.example(fold, number, seed)
+    return (made.question, made.sentence), made.label
+
+
+def _rte(fold: Fold, number: int, seed: int) -> _Made:
+    made = entailment.example(fold, number, seed)
+    return (made.text, made.hypothesis), made.label
+
+
+def _wnli(fold: Fold, number: int, seed: int) -> _Made:
+    made = pronouns.example(fold, number, seed)
+    return (made.text, made.claim), str(made.label)
+
+
+_LABELLED: dict[str, Callable[[Fold, int, int], _Made]] = {
+    "cola": _cola,
+    "sst2": _sst2,
+    "mrpc": _mrpc,
+    "stsb": _stsb,
+    "qqp": _qqp,
+    "mnli": _mnli,
+    "qnli": _qnli,
+    "rte": _rte,
+    "wnli": _wnli,
+}
+
+_TAGS: dict[str, tuple[str, ...]] = {
+    "pos": tagging.PARTS_OF_SPEECH,
+    "ner": tagging.ENTITY_TAGS,
+    "srl": roles.TAGS,
+    "unseen_words": unseen_words.CLASSES,
+}
+
+
+def _document(task: str, document: Document, where: str) -> Tagged:
+    given = tuple(tagging.plain(sentence) for sentence in document.sentences)
+    if task == "pos":
+        tags = tuple(tuple(word.tag for word in sentence.words) for sentence in document.sentences)
+    else:
+        tags = tuple(tuple(tagging.entity_tags(sentence.words)) for sentence in document.sentences)
+    return Tagged(tuple(sentence.text for sentence in document.sentences), where=where, words=given, tags=tags)
+
+
+_Choice = tuple[tuple[str, ...], tuple[str, ...], int, str]
+
+
+def _swag(fold: Fold, seed: int) -> Iterator[_Choice]:
+    number = 0
+    while True:
+        made = continuation.example(fold, number, seed)
+        yield (made.first, made.start), made.endings, made.label, str(number)
+        number += 1
+
+
+def _race(fold: Fold, seed: int) -> Iterator[_Choice]:
+    number = 0
+    while True:
+        made = reading.article(fold, number, seed)
+        for which, ask in enumerate(made.questions):
+            yield (made.article, ask.text), ask.options, ask.label, f"middle{number}-{which}"
+        number += 1
+
+
+def _lama(fold: Fold, seed: int) -> Iterator[_Choice]:
+    facts: Sequence[knowledge.Knowledge] = [fact for fact in knowledge.facts(seed) if len(fact.options) == 4]
+    for number, fact in enumerate(facts):
+        yield (fact.sentence,), fact.options, fact.label, str(number)
+
+
+_CHOICES: dict[str, Callable[[Fold, int], Iterator[_Choice]]] = {"swag": _swag, "race": _race, "lama": _lama}
