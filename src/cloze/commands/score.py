@@ -38,9 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--column",
-        type=int,
         metavar="N",
-        help="tags: which column is the tag, from 0, or from the end -1, -2, … (default: the last, in CoNLL-U 3)",
+        help="tags: which column is the tag: a number from 1, in CoNLL-U also a name (default: the last, in CoNLL-U upos)",
     )
 
 
@@ -116,18 +115,20 @@ def _tell_missing(gold: list[tuple[str, list[str]]], said: dict[str, str], conse
         _note(f"{len(unknown)} predictions are of questions that GOLD does not have (the first: {unknown[0]})")
 
 
-def _tags(gold_file: File, predictions_file: File, column: int | None) -> dict[str, Any]:
-    from cloze.scoring.files import tagged_pair
+def _tags(gold_file: File, predictions_file: File, column: str | None) -> dict[str, Any]:
+    from cloze.scoring.files import tagged
     from cloze.scoring.tags import SPAN_TAG, marks_spans, score_tags
 
-    right, said, words = tagged_pair(gold_file, predictions_file, column)
-    if marks_spans(right):
-        for word in words:
-            if not SPAN_TAG.fullmatch(word.tag):
-                raise Refusal(
-                    f"{predictions_file}, line {word.line}: {word.tag!r} is not a tag of a span: those are O and B- or I- with a type"
-                )
-    return score_tags(right, said)
+    number = int(column) if column is not None and column.removeprefix("-").isdigit() else column
+    read = tagged(gold_file, predictions_file, number)
+    if marks_spans(read.gold):
+        for tags, numbers in zip(read.predictions, read.lines, strict=True):
+            for tag, line in zip(tags, numbers, strict=True):
+                if not SPAN_TAG.fullmatch(tag):
+                    raise Refusal(
+                        f"{predictions_file}, line {line}: {tag!r} is not a tag of a span: those are O and B- or I- with a type"
+                    )
+    return score_tags(read.gold, read.predictions)
 
 
 def _task(name: str, task: Task, gold_file: File, predictions_file: File) -> dict[str, Any]:
@@ -142,19 +143,22 @@ def _task(name: str, task: Task, gold_file: File, predictions_file: File) -> dic
         _tell_missing(questions, texts, "score 0")
         return {metric: scores[metric] for metric in task.metrics}
     gold, said = gold_labels(gold_file, name, task), predicted_labels(predictions_file, name, task)
-    known = {label.key for label in gold.labels} | gold.unlabelled
+    values = {label.key: label.value for label in said.labels}
+    keys = [label.key for label in gold.labels]
+    if set(keys) != set(values) and {label.number for label in gold.labels} == set(values):
+        keys = [label.number for label in gold.labels]
+    known = {*keys, *gold.unlabelled}
     for label in said.labels:
         if label.key not in known:
             raise Refusal(f"{label.where}: {gold_file} has no example {label.key}")
-    values = {label.key: label.value for label in said.labels}
-    missing = [label for label in gold.labels if label.key not in values]
+    missing = [label for label, key in zip(gold.labels, keys, strict=True) if key not in values]
     if missing:
         raise Refusal(
-            f"{predictions_file}: {len(missing)} of {len(gold.labels)} examples have no prediction "
+            f"{predictions_file}: {len(missing)} of {len(keys)} examples have no prediction "
             f"(the first: {missing[0].key}, {missing[0].where})"
         )
     right = [label.value for label in gold.labels]
-    guesses: list[str | float] = [values[label.key] for label in gold.labels]
+    guesses: list[str | float] = [values[key] for key in keys]
     groups = [label.group for label in gold.labels]
     if not task.numeric:
         names = task.classes or tuple(dict.fromkeys(map(str, right)))

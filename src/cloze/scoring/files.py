@@ -15,7 +15,8 @@ from typing import Any
 
 from cloze.data.files import Bad, File, beginning, find, lines
 from cloze.data.tasks.fields import Fault, field, shown, whole_json
-from cloze.data.tasks.rows import FileRows, JsonRows, Row, TsvRows
+from cloze.data.tasks.rows import FileRows, JsonRows, Row, TsvRows, first_line
+from cloze.data.tasks.word_lines import Reader, Sentence, columns, conllu, two_lists
 from cloze.errors import Refusal, did_you_mean
 from cloze.scoring.glue import Task
 from cloze.scoring.squad import Version
@@ -112,11 +113,14 @@ def _object(file: File, what: str) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Label:
-    """What one example is, or is said to be. `key` names the example in both files, `group` what it belongs to."""
+    """What one example is, or is said to be. `key` names the example in both files, unless `number`, its place in the gold file from 0,
+    does; `group` is what it belongs to.
+    """
 
     key: str
     value: str | float
     where: str
+    number: str = ""
     group: Hashable = None
 
 
@@ -130,7 +134,7 @@ class Labels:
 
 
 _COLA = ("source", "label", "mark", "sentence")
-_KEYS = ("index", "idx", "id")
+_KEYS = ("index", "id", "idx")
 _DESCRIPTIONS = ("label_desc", "label_des")
 
 
@@ -141,7 +145,7 @@ def gold_labels(file: File, name: str, task: Task) -> Labels:
         return Labels(list(_answers_of(rows, task)))
     json_lines = isinstance(rows, JsonRows)
     column = _COLA[task.place] if not task.columns else rows.column(*task.columns, *(("answer",) if json_lines else ()))
-    named = next((key for key in (_KEYS if json_lines else ("index",)) if key in rows.columns), None)
+    named = next((key for key in _KEYS if key in rows.columns), None)
     found: list[Label] = []
     unlabelled: set[str] = set()
     aliases: dict[str, str] = {}
@@ -152,7 +156,7 @@ def gold_labels(file: File, name: str, task: Task) -> Labels:
             unlabelled.add(key)
             continue
         value = _checked(label, task, row.where)
-        found.append(Label(key, value, row.where))
+        found.append(Label(key, value, row.where, str(number)))
         for description in _DESCRIPTIONS:
             if description in row.fields:
                 aliases[str(row.fields[description])] = str(value)
@@ -167,8 +171,8 @@ def predicted_labels(file: File, name: str, task: Task) -> Labels:
     rows = _rows(file, None)
     if name == "superglue/multirc":
         return Labels(list(_answers_of(rows, task)))
-    named = rows.column("idx", "id", "index") if isinstance(rows, JsonRows) else rows.column("index", "id")
-    column = rows.column("label", "prediction") if isinstance(rows, JsonRows) else rows.column("prediction", "label")
+    named = rows.column("idx", "id", "index") if isinstance(rows, JsonRows) else rows.column("index")
+    column = rows.column("label") if isinstance(rows, JsonRows) else rows.column("prediction")
     found = [
         Label(str(_value(row, named)), _checked(_value(row, column), task, row.where), row.where)
         for row in _whole(rows)
@@ -235,12 +239,12 @@ def _answers_of(rows: FileRows, task: Task) -> Iterator[Label]:
     """MultiRC's answers, which are nested alike in gold and submission: passage, questions, answers."""
     for row in _whole(rows):
         try:
-            for question in row.fields["passage"]["questions"]:
-                group = f"{row.fields['idx']}/{question['idx']}"
-                for answer in question["answers"]:
+            for q, question in enumerate(row.fields["passage"]["questions"]):
+                group = f"{row.fields['idx']}-{question.get('idx', q)}"
+                for a, answer in enumerate(question["answers"]):
                     value = _checked(answer["label"], task, row.where)
-                    yield Label(f"{group}/{answer['idx']}", value, row.where, group)
-        except (KeyError, TypeError) as fault:
+                    yield Label(f"{group}-{answer.get('idx', a)}", value, row.where, group=group)
+        except (KeyError, TypeError, AttributeError) as fault:
             raise Refusal(
                 f"{row.where}: {_said(fault)}; MultiRC has idx and passage.questions, each with idx and answers, each with idx and label"
             ) from fault
@@ -262,84 +266,80 @@ def _once(labels: list[Label]) -> None:
 
 
 @dataclass(frozen=True)
-class Word:
-    """A word, its tag and its line; the end of a sentence has neither word nor tag."""
+class TaggedFiles:
+    """The tags of each sentence in both files, and for each of these tags in the predictions its line."""
 
-    word: str
-    tag: str
-    line: int
-
-
-_RANGE_OR_EMPTY = re.compile(r"\d+[-.]\d+")  # CoNLL-U: "1-2" writes two words as one, "1.1" is not in the text
-_UPOS = 3
+    gold: list[list[str]]
+    predictions: list[list[str]]
+    lines: list[list[int]]
 
 
-def tagged_pair(
-    gold: File, predictions: File, column: int | None
-) -> tuple[list[list[str]], list[list[str]], list[Word]]:
-    """The tags of each sentence in both files, and the predicted words. Raises Refusal where they do not have the same words."""
-    right, said = list(_words(gold, column)), list(_words(predictions, column))
+def tagged(gold: File, predictions: File, column: int | str | None) -> TaggedFiles:
+    """Of two files with the same words: CoNLL-U, CoNLL columns, or TSV with text_a and label. Raises Refusal where words differ.
+
+    `column` is the tags': in CoNLL-U a name or a number from 1 (None: upos), in columns a number from 1 (None: the last). Where the
+    predictions have more columns than the gold file, the last one is what was predicted, as in the files that conlleval reads.
+    """
+    right = _sentences(gold, column)
     if not right:
         raise Refusal(f"{gold} has no words")
+    said = _sentences(predictions, column)
+    if isinstance(column, int) and _width(said) > _width(right):
+        said = _sentences(predictions, None)
     for one, other in zip_longest(right, said):
-        if one is None or other is None or one.word != other.word:
-            there, here = _place(gold, one), _place(predictions, other)
-            raise Refusal(f"{here}, but {there}: both files must have the same words in the same sentences")
-    return _sentences(right), _sentences(said), [word for word in said if word.word]
+        _refuse_other_words(gold, one, predictions, other)
+    return TaggedFiles([s.tags or [] for s in right], [s.tags or [] for s in said], [s.numbers for s in said])
 
 
-def _place(file: File, word: Word | None) -> str:
-    if word is None:
-        return f"{file} ends"
-    return f"{file}, line {word.line}, " + (f"has {word.word!r}" if word.word else "ends a sentence")
+def _sentences(file: File, column: int | str | None) -> list[Sentence]:
+    def refuse(number: int, what: str) -> None:
+        raise Refusal(f"{file}, line {number}: {what}")
+
+    read: Reader = columns
+    if ".conllu" in file.path.suffixes or _has_ten_columns(file):
+        read = conllu
+    elif "text_a" in first_line(file).split("\t"):
+        read = two_lists
+    elif isinstance(column, str):
+        raise Refusal(f"--column={column} names a column of CoNLL-U; of {file} give a number (1 is the first)")
+    try:
+        found = list(read(file, "utf-8", column, 1, refuse))
+    except Refusal as refusal:
+        raise Refusal(str(refusal).replace("data.column", "--column")) from refusal
+    for sentence in found:
+        if sentence.tags is None:
+            missing = "" if column is None else f" in column {column}"
+            refuse(sentence.numbers[0], f"{sentence.words[0]!r} has no tag{missing}")
+    return found
 
 
-def _sentences(words: list[Word]) -> list[list[str]]:
-    sentences: list[list[str]] = [[]]
-    for word in words:
-        if word.word:
-            sentences[-1].append(word.tag)
-        else:
-            sentences.append([])
-    return [sentence for sentence in sentences if sentence]
-
-
-def _words(file: File, column: int | None) -> Iterator[Word]:
-    """Words in order, and the end of each sentence."""
-    conllu = _is_conllu(file)
-    wanted = column if column is not None else _UPOS if conllu else -1
-    open_sentence = False
-    number = 0
-    for number, (_, line) in enumerate(lines(file, "utf-8"), 1):
-        if isinstance(line, Bad):
-            raise Refusal(f"{file}, line {number}: {line.reason.split('; it ')[0]}")
-        if not line.strip():
-            if open_sentence:
-                yield Word("", "", number)
-            open_sentence = False
-            continue
-        if conllu and line.startswith("#"):
-            continue
-        fields = line.split("\t") if "\t" in line else line.split()
-        while fields and not fields[-1]:
-            fields.pop()
-        if fields[0] == "-DOCSTART-" or (conllu and _RANGE_OR_EMPTY.fullmatch(fields[0])):
-            continue
-        if len(fields) < 2 or not -len(fields) <= wanted < len(fields):
-            many = f"{len(fields)} column{'s' * (len(fields) != 1)}"
-            asked = "a word and a tag are wanted" if len(fields) < 2 else f"there is no column {wanted} (from 0)"
-            raise Refusal(f"{file}, line {number}: {many}; {asked}")
-        yield Word(fields[1 if conllu else 0], fields[wanted], number)
-        open_sentence = True
-    if open_sentence:
-        yield Word("", "", number + 1)
-
-
-def _is_conllu(file: File) -> bool:
-    """By its name, or by ten columns between tabs, of which the first is a number."""
-    if ".conllu" in file.path.suffixes:
-        return True
+def _has_ten_columns(file: File) -> bool:
+    """Whether the first line that is no comment looks like CoNLL-U's."""
     for _, line in lines(file, "utf-8"):
         if isinstance(line, Bad) or (line.strip() and not line.startswith("#")):
             return isinstance(line, str) and bool(re.match(r"\d", line)) and line.count("\t") == 9
     return False
+
+
+def _width(sentences: list[Sentence]) -> int:
+    """How many columns the first line with a word has; 0 where words do not stand one to a line."""
+    line = next((line for sentence in sentences[:1] for line, word in sentence.rows if word >= 0), "")
+    return len(line.split("\t") if "\t" in line else line.split())
+
+
+def _refuse_other_words(gold: File, one: Sentence | None, predictions: File, other: Sentence | None) -> None:
+    right, said = (sentence.words if sentence else [] for sentence in (one, other))
+    if right == said:
+        return
+    at = next((n for n, (a, b) in enumerate(zip(right, said, strict=False)) if a != b), min(len(right), len(said)))
+    raise Refusal(
+        f"{_place(predictions, other, at)}, but {_place(gold, one, at)}: both files must have the same words in the same sentences"
+    )
+
+
+def _place(file: File, sentence: Sentence | None, at: int) -> str:
+    if sentence is None:
+        return f"{file} ends"
+    if at == len(sentence.words):
+        return f"{file}, line {sentence.numbers[-1]}, ends a sentence with {sentence.words[-1]!r}"
+    return f"{file}, line {sentence.numbers[at]}, has {sentence.words[at]!r}"

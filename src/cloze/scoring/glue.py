@@ -38,6 +38,9 @@ _THREE = ("contradiction", "entailment", "neutral")
 _TWO = ("entailment", "not_entailment")
 _BOOLEAN = ("false", "true")
 _ACCURACY = ("accuracy",)
+_CHINESE = tuple(  # of CLUE and FewCLUE, and ChnSentiCorp
+    "afqmc bustm c3 chid chnsenticorp cluewsc cmnli csl csldcp eprstmt iflytek ocnli tnews wsc".split()
+)
 
 TASKS: dict[str, Task] = {
     "glue/cola": Task(("matthews",), _YES_NO, columns=(), place=1),
@@ -61,14 +64,7 @@ TASKS: dict[str, Task] = {
     "superglue/wsc": Task(_ACCURACY, _BOOLEAN),
     "superglue/axb": Task(("matthews",), _TWO),
     "superglue/axg": Task(_ACCURACY, _TWO),  # its gender parity needs pairs, which a file of labels does not show
-    **{
-        f"clue/{name}": Task(_ACCURACY)
-        for name in ("afqmc", "tnews", "iflytek", "cmnli", "ocnli", "wsc", "csl", "chid", "c3")
-    },
-    **{
-        f"fewclue/{name}": Task(_ACCURACY)
-        for name in ("eprstmt", "csldcp", "tnews", "iflytek", "ocnli", "bustm", "chid", "csl", "cluewsc")
-    },
+    **{f"{suite}/{name}": Task(_ACCURACY) for suite in ("clue", "fewclue") for name in _CHINESE},
     "xnli": Task(_ACCURACY, _THREE, columns=("gold_label", "label")),
 }
 
