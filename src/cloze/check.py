@@ -15,6 +15,8 @@ from omegaconf import OmegaConf
 from cloze.compose import GROUPS, Composed, as_settings, choices, defaults, target
 from cloze.data.base import Corpus, Record, Vocabulary
 from cloze.errors import Refusal, did_you_mean, nearest
+from cloze.finetuning.course import Course
+from cloze.finetuning.ways import Finetuning
 from cloze.models.base import Backbone
 from cloze.objectives.base import Objective
 from cloze.schema import Node, faults, fits, locate
@@ -23,7 +25,7 @@ RUNTIME = {
     "model": ("vocabulary", "length", "pooler", "generator"),
     "objective": ("model", "vocabulary", "length"),
 }
-SINGLE = ("data", "tokenizer", "model", "optimizer", "schedule", "budget", "hardware", "checkpoint", "tracking")
+SINGLE = ("data", "tokenizer", "model", "finetune", "optimizer", "schedule", "budget", "hardware", "checkpoint", "tracking")
 SIZES = (  # what the dial sets, the last ones for the families that have them
     "layers", "width", "heads", "head_width", "inner", "initializer_range", "learning_rate", "positions", "experts", "sparse_every",
     "embedding_width", "generator_size",
@@ -171,6 +173,8 @@ def _ranges(checked: Checked) -> list[str]:
     found = [
         f"{key}={value} must be at least {low}." for key, value, low in bounds if value is not None and value < low
     ]
+    if checked.nodes["finetune"].settings.get("from_scratch") and top.init is None:
+        found.append("finetune.from_scratch=true has no effect without init=: the weights begin from chance anyway.")
     if top.seed >= 2**63:
         found.append(f"seed={top.seed} must be below 2^63.")
     return found
@@ -288,11 +292,12 @@ def _trial_build(checked: Checked) -> list[str]:
     size = max(1000, most) if isinstance(most, int) else 1000
     vocabulary = Vocabulary(size, special, tuple(range(900, 900 - sentinels, -1)))
     model: Backbone | None = None
+    ready: dict[str, Any] = {}
     for group in SINGLE:
         if group in ("model", "data"):  # the model waits for a vocabulary, the corpus looks at files
             continue
         try:
-            built = checked.nodes[group].build()
+            built = ready[group] = checked.nodes[group].build()
             if group == "hardware":
                 built.resolve(checked.top.batch_size)
         except Refusal as fault:
@@ -309,7 +314,11 @@ def _trial_build(checked: Checked) -> list[str]:
             made = builder.build(vocabulary=vocabulary, length=checked.top.length)
             found += [] if made.continuous else _memory_without_effect(checked)
             if model is not None:
-                checked.objective(model, vocabulary, **checked.objective_settings)
+                learner = checked.objective(model, vocabulary, **checked.objective_settings)
+                if "finetune" in ready:
+                    way: Finetuning = ready["finetune"]
+                    Course.install(way, model)
+                    Course(way, model, learner)
         except Refusal as fault:
             found.append(str(fault))
     return found

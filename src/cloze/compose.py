@@ -26,8 +26,8 @@ from cloze.errors import Refusal, did_you_mean, nearest
 
 OPEN = ("objective.weights", "objective.settings")  # mappings by the names of objectives: which, their run says
 GROUPS = (
-    "model", "size", "objective", "data", "tokenizer", "optimizer", "schedule", "budget", "hardware", "checkpoint", "tracking",
-    "experiment",
+    "model", "size", "objective", "data", "finetune", "tokenizer", "optimizer", "schedule", "budget", "hardware", "checkpoint",
+    "tracking", "experiment",
 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import inspect
 import pkgutil
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from cloze import inference, models
 from cloze.errors import Refusal, did_you_mean, with_article
+from cloze.finetuning.added import Added
 from cloze.inference.predict import language_of
 from cloze.models import checkpoints, storage
 from cloze.models.base import Backbone, Batch, Bidirectional, Causal, Discriminator, EncoderDecoder, TokenHead
@@ -45,7 +46,8 @@ class Initial:
 
     `settings` {"model": {"_target_": …, its settings}}; `weights` with the keys "model.*" and "objective.*", in 32 bits
     on the CPU; the tokenizer, whose vocabulary is as large as the embedding; the longest sequence it was made for;
-    the settings of the objective that a run of ours was trained under, and the names of its text's languages.
+    the settings of the objective that a run of ours was trained under, the names of its text's languages, and what fine-tuning has
+    added to the family's own weights.
     """
 
     settings: dict[str, Any]
@@ -54,6 +56,7 @@ class Initial:
     length: int
     objective: dict[str, Any] | None = None
     languages: tuple[str, ...] = ()
+    added: Added = field(default_factory=Added)
 
 
 @dataclass
@@ -283,6 +286,8 @@ def taken_as(initial: Initial, wanted: type[Backbone], trusted: Sequence[str] = 
         return initial
     if not (issubclass(own, Portable) and issubclass(wanted, Portable)) or own.model_type != wanted.model_type:
         return None
+    if initial.added != Added():  # transformers, by way of which the weights go, has none of it
+        return None
     complete = {**_defaults(own), **node}
     config, theirs = own.to_transformers(complete, heads(initial.weights), initial.tokenizer.vocabulary)
     settings, weights = wanted.from_transformers(config, theirs)
@@ -316,6 +321,11 @@ def export(run: str | Path, directory: str | Path) -> None:
     if not issubclass(family, Portable):
         known = ", ".join(sorted(families()))
         raise Refusal(f"{run}: transformers has no model like {family.__name__}; exported can be: {known}")
+    if initial.added != Added():
+        what = "adapters" if initial.added.bottleneck else "a trained prompt"
+        raise Refusal(
+            f"{run}: it has {what}, for which transformers' class has no place. What finetune=lora trained can be exported."
+        )
     tokenizer, held = initial.tokenizer, heads(initial.weights)
     complete = {**_defaults(family), **node, "length": initial.length}
     config, weights = family.to_transformers(complete, held, tokenizer.vocabulary)
@@ -365,7 +375,16 @@ def _from_run(folder: Path, trusted: Sequence[str], stored: storage.Stored | Non
     tokenizer = _as_large(Tokenizer.load(folder), int(stored.config["vocabulary"]), folder)
     length, objective = int(stored.config["length"]), stored.config.get("objective")
     learnt, languages = objective if isinstance(objective, dict) else None, stored.config.get("languages") or ()
-    return Initial({"model": node}, stored.weights, tokenizer, length, learnt, tuple(map(str, languages)))
+    added = _added(folder, stored.config.get("added") or {})
+    return Initial({"model": node}, stored.weights, tokenizer, length, learnt, tuple(map(str, languages)), added)
+
+
+def _added(folder: Path, said: object) -> Added:
+    if not isinstance(said, dict) or faults([Added], said, "added") or min(said.values(), default=1) < 1:
+        raise Refusal(
+            f"{folder / storage.CONFIG} has added={said!r}; expected the sizes of bottleneck and prompt_tokens"
+        )
+    return Added(**said)
 
 
 def _from_transformers(folder: Path, config: Mapping[str, Any]) -> Initial:
@@ -438,7 +457,9 @@ def _built(family: type[Backbone], settings: dict[str, Any], initial: Initial) -
     runtime = {"vocabulary": initial.tokenizer.vocabulary.size, "length": initial.length} | {
         part: any(name.startswith(f"model.{part}.") for name in initial.weights) for part in ("pooler", "generator")
     }
-    return cast(Backbone, Node("model", family, settings).build(**runtime))
+    model = cast(Backbone, Node("model", family, settings).build(**runtime))
+    initial.added.install(model)
+    return model
 
 
 def _discriminator(model: Backbone, initial: Initial) -> nn.Module | None:

@@ -19,6 +19,7 @@ from cloze.data.languages import evened, idle, numbered
 from cloze.data.store import tokenized
 from cloze.data.tokenizers import Tokenizer, obtain
 from cloze.errors import Refusal
+from cloze.finetuning.ways import Finetuning
 from cloze.models.base import Backbone
 from cloze.models.storage import weights_sha256
 from cloze.objectives.base import ExampleBuilder, Examples, Objective
@@ -118,13 +119,27 @@ def prepare(checked: Checked, initial: Initial | None = None, say: Say = print) 
             f"model={checked.composed.choices['model']} has no memory: each window is read without what stood before it in its lane"
         )
     _judge_negatives(objective, tokenizer, train_text, say)
-    digest = None
-    if initial is not None:
+    digest, way = None, _way(checked, say)
+    if initial is not None and not way.from_scratch:
+        initial.added.install(model)
         _load(initial, model, objective, say)
         digest = weights_sha256(initial.weights)
     return Prepared(
         checked, corpus, tokenizer, train_text, validation_text, builder, train, validation, model, objective, digest
     )
+
+
+def _way(checked: Checked, say: Say) -> Finetuning:
+    """How the run trains; what may surprise is said."""
+    way: Finetuning = checked.nodes["finetune"].build()
+    source = checked.top.init
+    if way.from_scratch:
+        say(
+            f"finetune.from_scratch: architecture and tokenizer are those of init={source}, the weights begin from chance"
+        )
+    if way.trains != "all" and (source is None or way.from_scratch):
+        say(f"finetune.trains={way.trains} without weights to start from: the model stays as chance made it")
+    return way
 
 
 def _judge_negatives(objective: Objective[Any, Any], tokenizer: Tokenizer, text: TokenizedCorpus, say: Say) -> None:

@@ -78,6 +78,7 @@ def _parts(prepared: Prepared) -> Parts:
         batch_size=top.batch_size,
         validation_every=checked.validation.every,
         validation_examples=checked.validation.examples,
+        finetuning=nodes["finetune"].build(),
         config=checked.settings,
         config_text=OmegaConf.to_yaml(checked.composed.config),
         identity=identity(prepared),
@@ -111,6 +112,10 @@ def identity(prepared: Prepared) -> dict[str, Any]:
     flat = {f"{group}.{key}": value for group in groups for key, value in settings[group].items()}
     if prepared.corpus.language_sampling is not None:
         flat["data.language_sampling"] = prepared.corpus.language_sampling
+    if (
+        not prepared.checked.nodes["finetune"].build().plain
+    ):  # else a run from before there was a choice could not go on
+        flat |= {f"finetune.{key}": value for key, value in settings["finetune"].items()}
     return flat | {
         "seed": settings["seed"],
         "length": settings["length"],

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from cloze.data.base import Vocabulary
     from cloze.data.module import DataModule
+    from cloze.finetuning.ways import Finetuning
     from cloze.models.base import Backbone
     from cloze.objectives.base import ExampleBuilder, Examples, Objective
     from cloze.tracking.base import TrackedRun, Tracking
@@ -82,6 +83,9 @@ class Parts:
     validation_every: int = 250
     validation_examples: int | None = 512
     log_every: int = 10  # optimizer steps between two points of metrics.jsonl
+    finetuning: Finetuning | None = (
+        None  # which weights train, how fast and from when on; None: all, alike, from the first step on
+    )
     config: dict[str, Any] = field(default_factory=dict)
     config_text: str = ""
     identity: dict[str, Any] = field(default_factory=dict)
@@ -105,11 +109,22 @@ def train(parts: Parts, folder: RunFolder) -> dict[str, Any]:
 
 class _Session:
     def __init__(self, parts: Parts, folder: RunFolder, voice: Voice) -> None:
+        import torch
+
+        from cloze.data import keyed
+        from cloze.finetuning.course import Course
+        from cloze.finetuning.ways import Finetuning
         from cloze.training.optimizers import refuse_pieces
 
         self.parts, self.folder, self.voice = parts, folder, voice
         self.resolved = parts.hardware.resolve(parts.batch_size)
         refuse_pieces(parts.optimizer, self.resolved.strategy)
+        way = parts.finetuning or Finetuning()
+        torch.manual_seed(keyed.key(parts.seed, "finetune") >> 1)
+        Course.install(way, parts.model)
+        self.course = Course(way, parts.model, parts.objective)
+        self.course.refuse(self.resolved.strategy, parts.hardware.layout, parts.builder.continuous)
+        self.steps_per_epoch = max(1, len(parts.train) // parts.batch_size)
         self.plan = parts.budget.plan(len(parts.train), float(parts.train.total_tokens), parts.batch_size)
         self.data: DataModule
         self.threads_before: int | None = None  # a resumed run adds up in the same order as before
@@ -153,7 +168,7 @@ class _Session:
         parts, folder, resolved, plan = self.parts, self.folder, self.resolved, self.plan
         module = module_for(
             parts.model, parts.objective, optimizer=parts.optimizer, schedule=parts.schedule, plan=plan, seed=parts.seed,
-            fused=resolved.precision != "16-mixed",
+            fused=resolved.precision != "16-mixed", course=self.course, steps_per_epoch=self.steps_per_epoch,
         )  # fmt: skip
         module.tokenizer, module.targets_per = parts.tokenizer, parts.facts.targets_per
         module.description = parts.description
@@ -294,7 +309,7 @@ class _Session:
             "running", reason=None, name=parts.name, model=type(parts.model).__name__,
             objective=type(parts.objective).__name__, began=before.get("began") or attempt["began"],
             attempts=[*before.get("attempts", []), attempt],
-            parameters={"model": _count(parts.model), "objective": _count(parts.objective)},
+            parameters={"model": _count(parts.model), "objective": _count(parts.objective), "trained": self._trained()},
             data={"announcement": parts.facts.announcement, "unigram_entropy": parts.facts.unigram_entropy,
                   "entropy_floor": parts.facts.entropy_floor, "train_examples": len(parts.train),
                   "validation_examples": len(parts.validation)},
@@ -305,13 +320,23 @@ class _Session:
                       **({} if self.threads_before is None else {"threads": self.threads_before})},
             identity=_plain(parts.identity), provenance={**provenance(), **parts.provenance},
         )  # fmt: skip
-        total = _count(parts.model) + _count(parts.objective)
+        total, trained = _count(parts.model) + _count(parts.objective), self._trained()
+        some = "" if trained == total else f", {trained:,} of them train"
         self.voice.say(f"run folder: {_short(folder.path)}")
         self.voice.say(
-            f"{type(parts.model).__name__}{type(parts.objective).__name__}: {total:,} parameters · {len(parts.train):,} examples · "
+            f"{type(parts.model).__name__}{type(parts.objective).__name__}: {total:,} parameters{some} · {len(parts.train):,} examples · "
             f"batches of {parts.batch_size} · {self._budget_in_words()} · {self.resolved.accelerator} × {cut.world}, "
             f"{self.resolved.precision}"
         )
+
+        if remark := self.course.remark(self.plan.steps, self.steps_per_epoch):
+            self.voice.say(remark)
+
+    def _trained(self) -> int:
+        """How many parameters train at some step."""
+        named = [("model", self.parts.model), ("objective", self.parts.objective)]
+        every = {f"{part}.{name}": p.numel() for part, module in named for name, p in module.named_parameters()}
+        return sum(every[name] for name in self.course.able)
 
     def _budget_in_words(self) -> str:
         return f"{self.plan.steps:,} steps" if self.plan.steps else f"{(self.plan.seconds or 0) / 60:g} minutes"
@@ -361,11 +386,15 @@ class _Session:
             self.folder.record(hardware={**self.folder.facts().get("hardware", {}), "threads": chosen})
 
     def _keep_model(self, weights: dict[str, Tensor]) -> None:
-        """Writes model/."""
+        """Writes model/: plain weights, whatever they were made of in training, and what was added to the family's own."""
+        from cloze.finetuning.added import Added
+        from cloze.finetuning.low_rank import merged
         from cloze.models.storage import save_model
 
+        model = self.parts.model
         self.parts.save_tokenizer(self.folder.model)
-        self.digest = save_model(self.folder.model, weights, self.parts.description)
+        description = {**self.parts.description, **Added.of(model).description}
+        self.digest = save_model(self.folder.model, merged(model, weights), description)
 
     def _sampler(self, loggers: Sequence[Logger]) -> Callable[[PretrainingModule, int], None] | None:
         """What writes decoded samples at every validation; None where the model is in pieces."""

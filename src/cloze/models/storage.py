@@ -2,7 +2,8 @@
 
     model.safetensors   keys "model.*" and "objective.*"; its metadata holds the format's version and the weights' digest
     config.json         {"cloze": version, "format": 1, "model": {"_target_": …, settings}, "objective": {…},
-                        "vocabulary": size, "length": tokens, and "languages": [names] where the text had several}
+                        "vocabulary": size, "length": tokens, "languages": [names] where the text had several, and
+                        "added": {"bottleneck": width, "prompt_tokens": n} of what fine-tuning added to the family's weights}
     tokenizer files     as the tokenizer saves itself
 
 Nothing here builds a model or runs anything that a file says: reading gives tensors, numbers and words.

@@ -8,10 +8,12 @@ from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule
+from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import Tensor, nn
 
 from cloze.data import keyed
 from cloze.errors import RunFailure
+from cloze.finetuning.course import Course
 from cloze.models.base import Backbone, Batch, Memory
 from cloze.objectives.base import Objective, StepOutput
 from cloze.training.budget import Plan
@@ -85,10 +87,18 @@ class PretrainingModule(LightningModule):
         plan: Plan,
         seed: int,
         fused: bool = True,
+        course: Course | None = None,
+        steps_per_epoch: int = 1,
     ) -> None:
         super().__init__()
         self.model = model
         self.objective = objective
+        self._course, self._steps_per_epoch, self._period = course, steps_per_epoch, -1
+        self._idle: list[nn.Parameter] = []  # those that will train or have trained, and do not at this step
+        if course is not None:
+            for name, parameter in self.named_parameters():
+                parameter.requires_grad_(name in course.able)
+            self.train()
         self._matrices = matrices_of(self)  # now: strategies may cut them up before there is an optimizer
         self.tally = Tally()
         self.validated: dict[str, float] = {}  # the last validation's metrics
@@ -116,6 +126,13 @@ class PretrainingModule(LightningModule):
         else:
             super().__setattr__(name, value)
 
+    def train(self, mode: bool = True) -> PretrainingModule:
+        """As ever; but a model that never changes is read without dropout, so that its states are the same every time."""
+        super().train(mode)
+        if self._course is not None and self._course.way.freezes_all:
+            self.model.eval()
+        return self
+
     # --- training ----------------------------------------------------------------------------------------------------------
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -123,6 +140,7 @@ class PretrainingModule(LightningModule):
         self._micro = micro = batch_idx % self.trainer.accumulate_grad_batches
         if micro == 0:
             self._indices.clear()
+            self._freeze(batch.step)
         self._indices.append(batch.indices)
         seed = keyed.key(self._seed, "dropout", batch.step, self.global_rank, micro) >> 1
         torch.default_generator.manual_seed(seed)
@@ -170,13 +188,32 @@ class PretrainingModule(LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """The optimizer; the learning rate is set at every step, a pure function of it, so that nothing has to be restored."""
         learnt = nn.ModuleDict({"model": self.model, "objective": self.objective})
-        optimizer = self._settings.build(learnt, self._fused, self._matrices)
+        factors = None if self._course is None else self._course.factors()
+        optimizer = self._settings.build(learnt, self._fused, self._matrices, factors)
         for group in optimizer.param_groups:
             group.setdefault("initial_lr", group["lr"])
         return optimizer
 
+    def _freeze(self, step: int) -> None:
+        """Lets those parameters train whose turn it is. Where several processes add up gradients, all of them go on having one, as
+        these were agreed on; they are thrown away before the step."""
+        if self._course is None or not self._course.changes:
+            return
+        period = self._course.period(step, self._steps_per_epoch)
+        if period == self._period:
+            return
+        self._period, trained = period, self._course.trained(step, self._steps_per_epoch)
+        able = [(name.replace("_fsdp_wrapped_module.", ""), each) for name, each in self.named_parameters()]
+        able = [(name, parameter) for name, parameter in able if name in self._course.able]
+        self._idle = [parameter for name, parameter in able if name not in trained]
+        if isinstance(self.trainer.strategy, SingleDeviceStrategy):
+            for name, parameter in able:
+                parameter.requires_grad_(name in trained)
+
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        """Sets the learning rate."""
+        """Sets the learning rate; parameters whose turn it is not are left out of the step."""
+        for parameter in self._idle:
+            parameter.grad = None
         step = self.trainer.global_step
         factor = self._schedule.factor(step, self._plan.total(step, self.seconds))
         for group in optimizer.param_groups:

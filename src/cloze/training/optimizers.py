@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from cloze.errors import Refusal
+
+Factors = Mapping[str, float]  # of learning rates, by the parameters' names
 
 
 @dataclass(frozen=True)
@@ -31,12 +34,22 @@ class OptimizerSettings(ABC):
 
     @abstractmethod
     def build(
-        self, module: nn.Module, fused: bool = True, matrices: Collection[str] | None = None
+        self,
+        module: nn.Module,
+        fused: bool = True,
+        matrices: Collection[str] | None = None,
+        factors: Factors | None = None,
     ) -> torch.optim.Optimizer:
         """The optimizer of the module's trainable parameters. `fused=False` where gradients are scaled (16-mixed).
 
         `matrices` are the names of the parameters that had two dimensions and more before they were cut up (`matrices_of`).
+        `factors` says what a parameter's learning rate is multiplied by, by its name, where that is not 1.
         """
+
+    def _groups(
+        self, module: nn.Module, matrices: Collection[str] | None, factors: Factors | None
+    ) -> list[dict[str, Any]]:
+        return decay_groups(module, self.weight_decay, matrices, self.learning_rate, factors)
 
 
 @dataclass(frozen=True)
@@ -55,9 +68,13 @@ class AdamW(OptimizerSettings):
         _need_moments(self.beta1, self.beta2, self.epsilon)
 
     def build(
-        self, module: nn.Module, fused: bool = True, matrices: Collection[str] | None = None
+        self,
+        module: nn.Module,
+        fused: bool = True,
+        matrices: Collection[str] | None = None,
+        factors: Factors | None = None,
     ) -> torch.optim.Optimizer:
-        groups = decay_groups(module, self.weight_decay, matrices)
+        groups = self._groups(module, matrices, factors)
         fused = fused and all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in module.parameters())
         return torch.optim.AdamW(
             groups, lr=self.learning_rate, betas=(self.beta1, self.beta2), eps=self.epsilon, fused=fused
@@ -83,10 +100,14 @@ class LAMB(OptimizerSettings):
         _need_moments(self.beta1, self.beta2, self.epsilon)
 
     def build(
-        self, module: nn.Module, fused: bool = True, matrices: Collection[str] | None = None
+        self,
+        module: nn.Module,
+        fused: bool = True,
+        matrices: Collection[str] | None = None,
+        factors: Factors | None = None,
     ) -> torch.optim.Optimizer:
-        groups = decay_groups(module, self.weight_decay, matrices)
-        for group, adapted in zip(groups, (True, False), strict=True):
+        groups = self._groups(module, matrices, factors)
+        for group, adapted in zip(groups, cycle((True, False)), strict=False):
             group["adapted"] = adapted
         return Lamb(groups, self.learning_rate, (self.beta1, self.beta2), self.epsilon, self.bias_correction)
 
@@ -117,12 +138,16 @@ class Adafactor(OptimizerSettings):
             _need("beta1", self.beta1, 0 <= self.beta1 < 1, "lie in [0, 1), or be null for no first moment")
 
     def build(
-        self, module: nn.Module, fused: bool = True, matrices: Collection[str] | None = None
+        self,
+        module: nn.Module,
+        fused: bool = True,
+        matrices: Collection[str] | None = None,
+        factors: Factors | None = None,
     ) -> torch.optim.Optimizer:
         from transformers.optimization import Adafactor as Implementation
 
         optimizer: torch.optim.Optimizer = Implementation(  # type: ignore[no-untyped-call]
-            decay_groups(module, self.weight_decay, matrices), lr=self.learning_rate, clip_threshold=self.clip_update,
+            self._groups(module, matrices, factors), lr=self.learning_rate, clip_threshold=self.clip_update,
             decay_rate=-self.decay_exponent, beta1=self.beta1, scale_parameter=self.scale_parameter, relative_step=False,
         )  # fmt: skip
         return optimizer
@@ -147,10 +172,14 @@ class Adagrad(OptimizerSettings):
         _need("epsilon", self.epsilon, self.epsilon > 0, "be above 0")
 
     def build(
-        self, module: nn.Module, fused: bool = True, matrices: Collection[str] | None = None
+        self,
+        module: nn.Module,
+        fused: bool = True,
+        matrices: Collection[str] | None = None,
+        factors: Factors | None = None,
     ) -> torch.optim.Optimizer:
         return torch.optim.Adagrad(
-            decay_groups(module, self.weight_decay, matrices), lr=self.learning_rate, eps=self.epsilon,
+            self._groups(module, matrices, factors), lr=self.learning_rate, eps=self.epsilon,
             initial_accumulator_value=self.initial_sum,
         )  # fmt: skip
 
@@ -161,19 +190,30 @@ def matrices_of(module: nn.Module) -> frozenset[str]:
 
 
 def decay_groups(
-    module: nn.Module, weight_decay: float, matrices: Collection[str] | None = None
+    module: nn.Module,
+    weight_decay: float,
+    matrices: Collection[str] | None = None,
+    learning_rate: float | None = None,
+    factors: Factors | None = None,
 ) -> list[dict[str, Any]]:
-    """Two parameter groups: what decays, and what does not (norms and biases: everything with fewer than two dimensions).
+    """Parameter groups in twos: what decays, and what does not (norms and biases: everything with fewer than two dimensions).
 
-    `matrices` as in `OptimizerSettings.build`; None: as the parameters are now. Parameters that are not trained are left out; tied
-    ones stand once.
+    Two groups are all there are, unless `factors` gives some parameters another rate than the optimizer's `learning_rate`: each such
+    rate has two of its own, the highest first, with `lr` in them. `matrices` as in `OptimizerSettings.build`; None: as the parameters
+    are now. Parameters that are not trained are left out; tied ones stand once.
     """
     names = matrices_of(module) if matrices is None else matrices
     trained = [(_plain(name), parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
-    return [
-        {"params": [parameter for name, parameter in trained if name in names], "weight_decay": weight_decay},
-        {"params": [parameter for name, parameter in trained if name not in names], "weight_decay": 0.0},
-    ]
+    rate = {name: (factors or {}).get(name, 1.0) for name, _ in trained}
+    groups: list[dict[str, Any]] = []
+    for factor in sorted({1.0, *rate.values()}, reverse=True):
+        own = {} if factor == 1 or learning_rate is None else {"lr": learning_rate * factor}
+        here = [(name, parameter) for name, parameter in trained if rate[name] == factor]
+        groups += [
+            {"params": [p for name, p in here if name in names], "weight_decay": weight_decay, **own},
+            {"params": [p for name, p in here if name not in names], "weight_decay": 0.0, **own},
+        ]
+    return groups
 
 
 def refuse_pieces(optimizer: OptimizerSettings, strategy: str) -> None:
