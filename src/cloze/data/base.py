@@ -6,6 +6,7 @@ arrays), from which an objective's `ExampleBuilder` makes its examples. Nothing 
 
 from __future__ import annotations
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -54,6 +55,11 @@ class Text(Record):
         """What the record is to those who want plain text."""
         return (self,)
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The texts that are tokenised apart where the record is an example, not just text."""
+        return self.sentences
+
 
 @dataclass(frozen=True)
 class Parallel(Text):
@@ -93,9 +99,14 @@ class Labelled(Text):
         return self.sentences[1] if len(self.sentences) > 1 else None
 
 
+NO_TAG = "_"  # of a word that is given no tag, as in CoNLL-U's files: neither learnt from nor scored
+
+
 @dataclass(frozen=True)
 class Tagged(Text):
     """A document whose words have tags: `words[i][j]` is word j of sentence i and `tags[i][j]` its tag; None where there are none given.
+
+    A single word without one has NO_TAG.
 
     `sentences[i]` is the sentence as running text, as well as the file says how its words are joined.
     """
@@ -103,6 +114,11 @@ class Tagged(Text):
     words: tuple[tuple[str, ...], ...] = ()
     tags: tuple[tuple[str, ...], ...] | None = None
     id: str = ""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Each word."""
+        return tuple(word for sentence in self.words for word in sentence)
 
     def __post_init__(self) -> None:
         counts = [len(words) for words in self.words]
@@ -141,6 +157,11 @@ class Passage(Text):
     def context(self) -> str:
         return self.sentences[0]
 
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The context, then each question."""
+        return (self.context, *(question.text for question in self.questions))
+
 
 @dataclass(frozen=True)
 class Choices(Text):
@@ -160,6 +181,11 @@ class Choices(Text):
     @property
     def question(self) -> str:
         return self.sentences[1] if len(self.sentences) > 1 else ""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The context, the question ("" where there is none), then each option."""
+        return (self.context, self.question, *self.options)
 
 
 @dataclass(frozen=True)
@@ -346,6 +372,27 @@ class TokenizedCorpus:
         from cloze.data.store import opened
 
         return opened, (self.folder, self.language_names)
+
+
+@dataclass(frozen=True)
+class TokenizedRecords(TokenizedCorpus):
+    """A split of labelled data: the records themselves, and their texts as arrays.
+
+    A document is a record and a "sentence" one of its `fields`, which, unlike a sentence, may be empty. `spans` (T, 2) int32 are the
+    characters start … end - 1 of its field that each token stands for; None where nobody asks for them.
+    """
+
+    records: tuple[Record, ...] = ()
+    spans: NDArray[np.int32] | None = None
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        return object.__reduce__(self)
+
+    def fields(self, record: int) -> list[tuple[int, int]]:
+        """(start, end) in `tokens` of each field of a record."""
+        first, last = self.documents[record], self.documents[record + 1]
+        bounds = self.sentences[first : last + 1].tolist()
+        return list(itertools.pairwise(bounds))
 
 
 @dataclass

@@ -122,6 +122,28 @@ class Tokenizer:
         cuts = np.cumsum(lengths)[:-1]
         return list(zip(np.split(ids, cuts), np.split(starts, cuts), strict=True)) if len(texts) else []
 
+    def encode_spans(
+        self, texts: Sequence[str]
+    ) -> tuple[NDArray[np.uint32], NDArray[np.bool_], NDArray[np.int64], NDArray[np.int32]]:
+        """As `encode_flat`, and (N, 2) the characters start … end - 1 of its text that each token stands for, without outer spaces."""
+        ids, starts, lengths = self.encode_flat(texts)
+        shift = len(self._prefix)
+        self._backend.encode_special_tokens = True
+        spans = []
+        for text, encoding in zip(
+            texts,
+            self._backend.encode_batch([self._prefix + text for text in texts], add_special_tokens=False),
+            strict=True,
+        ):
+            for start, end in encoding.offsets:
+                start, end = max(start - shift, 0), max(end - shift, 0)
+                while start < end and text[start].isspace():
+                    start += 1
+                while end > start and text[end - 1].isspace():
+                    end -= 1
+                spans.append((start, end))
+        return ids, starts, lengths, np.array(spans, np.int32).reshape(-1, 2)
+
     def encode(self, text: str, special: bool = False) -> list[int]:
         """The ids of one text, without special tokens around it; `special` recognises those written in it ("Paris is [MASK]")."""
         self._backend.encode_special_tokens = not special

@@ -92,13 +92,18 @@ class Albert(Encoder):
                 states.append(x)
         return HiddenStates(x, states if every_layer else [])
 
+    @property
+    def layer_count(self) -> int:
+        """Layers as the published settings count them: shared ones as often as they are run."""
+        return len(self.attention_order) // self.inner_groups
+
     def depth(self, parameter_name: str) -> int:
         """A shared sublayer lies as deep as the first layer that runs it."""
         part, *rest = parameter_name.split(".")
         orders = {"attentions": self.attention_order, "feed_forwards": self.feed_forward_order}
         if part in orders:
             return orders[part].index(int(rest[0])) // self.inner_groups + 1
-        return 0 if part in ("embeddings", "projection") else len(self.attention_order) // self.inner_groups + 1
+        return 0 if part in ("embeddings", "projection") else self.layer_count + 1
 
     # Hugging Face
 

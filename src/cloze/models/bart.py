@@ -26,6 +26,7 @@ class Bart(PostNormEncoderDecoder, Portable):
 
     model_type: ClassVar[str] = "bart"
     begins = "eos"
+    between: ClassVar[tuple[str, ...]] = ("eos", "eos")
     first_position = 2
 
     def token_head(self) -> OffsetHead:

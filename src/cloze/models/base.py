@@ -160,13 +160,15 @@ class Backbone(nn.Module, ABC):
     """A family. Settings are the `__init__` parameters after those that the program hands over by name: `vocabulary` (its size),
     `length`, `pooler` and, where a family has one, `generator` (whether it is built).
 
-    `opening` and `closing` are the roles of the special tokens that stand before and behind a text, where the tokenizer has them.
+    `opening` and `closing` are the roles of the special tokens that stand before and behind a text, `between` of those between two,
+    where the tokenizer has them.
     """
 
     reads: ClassVar[type[Record]] = Text
     caches: ClassVar[bool] = False  # whether it goes by `Batch.cache`; else a text that grows is read from its start
     opening: ClassVar[tuple[str, ...]] = ()
     closing: ClassVar[tuple[str, ...]] = ()
+    between: ClassVar[tuple[str, ...]] = ("sep",)
     role: ClassVar[str]  # the role in words, for refusals: "sees both sides of every token"
     remembers: ClassVar[bool] = False  # whether it carries a memory from batch to batch, where text goes on
     idle: ClassVar[tuple[str, ...]] = ()  # how the names of parameters end that some batches give no gradient but zeros
@@ -207,12 +209,14 @@ class Bidirectional(Backbone):
     role = "sees both sides of every token"
     opening: ClassVar[tuple[str, ...]] = ("cls",)
     closing: ClassVar[tuple[str, ...]] = ("sep",)
+    between: ClassVar[tuple[str, ...]] = ("sep",)
 
 
 class Causal(Backbone):
     """Sees only what stands before a token."""
 
     role = "sees only what stands before a token"
+    between: ClassVar[tuple[str, ...]] = ("eos",)
 
 
 class EncoderDecoder(Backbone):
@@ -221,6 +225,8 @@ class EncoderDecoder(Backbone):
     role = "reads one text and writes another"
     opening: ClassVar[tuple[str, ...]] = ("bos",)
     closing: ClassVar[tuple[str, ...]] = ("eos",)
+    between: ClassVar[tuple[str, ...]] = ("eos",)
+    reads_twice: ClassVar[bool] = True  # a text to be judged is given to encoder and decoder (BART), else to the encoder alone
     begins: ClassVar[str] = "pad"  # role of the token that the decoder begins with, where no objective says another
 
 
@@ -253,6 +259,7 @@ class TwoDirections(Backbone):
     role = "reads in both directions apart"
     opening: ClassVar[tuple[str, ...]] = ("eos",)
     closing: ClassVar[tuple[str, ...]] = ("eos",)
+    between: ClassVar[tuple[str, ...]] = ("eos",)
 
 
 class Discriminator(Bidirectional):

@@ -15,6 +15,7 @@ class Roberta(Bert):
     """BERT's architecture. As in the published weights the first two rows of the position table are never read."""
 
     model_type = "roberta"
+    between: ClassVar[tuple[str, ...]] = ("sep", "sep")
     first_position = 2
     head_activation = "gelu"  # whatever the layers have, as in transformers
     their_prefix = "roberta."

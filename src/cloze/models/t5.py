@@ -277,6 +277,7 @@ class TextToText(EncoderDecoder, Portable):
     """
 
     caches = True
+    reads_twice: ClassVar[bool] = False
     word: nn.Embedding
     encoder: Stack
     decoder: Stack

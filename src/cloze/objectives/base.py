@@ -226,6 +226,10 @@ class Objective(nn.Module, ABC, Generic[M, R]):
         """Whether a run with these settings needs the model's generator (else a model that may have one is built without it)."""
         return False
 
+    def idle(self, model: M) -> list[str]:
+        """Names of the model's parameters that no loss of this objective depends on: they are not trained."""
+        return []
+
     @abstractmethod
     def forward(self, model: M, batch: Batch) -> StepOutput:
         """One micro-batch."""
