@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, Literal
 
-from cloze.data.base import Labels, Record, Split, Tagged
+from cloze.data.base import NO_TAG, Labels, Record, Split, Tagged
 from cloze.data.files import File
 from cloze.data.tasks.rows import first_line
 from cloze.data.tasks.split_files import OnBad, SplitFiles
@@ -108,7 +108,7 @@ class Conll(SplitFiles):
         if not told:
             raise Refusal(f"{files[0][1]}: no word has a tag{_column_hint(self.column)}")
         scheme: Scheme = scheme_of(told) if self._scheme_asked == "auto" else self._scheme_asked
-        names = {name for tags in told for name in as_iob2(tags, scheme)}
+        names = {name for tags in told for name in as_iob2(tags, scheme)} - {NO_TAG}
         if scheme != "plain":  # a kind of span that was one word long each time may be longer: CoNLL-2000's lists
             names |= {f"{letter}{name[1:]}" for name in names if name[1:2] == "-" for letter in "BI"}
         return scheme, tuple(sorted(names, key=lambda name: (name != "O", name)))
@@ -137,7 +137,7 @@ class Conll(SplitFiles):
     def _documents(self, file: File, split: Split) -> Iterator[list[Sentence]]:
         """The sentences of each document, tags in IOB2. Before the first mark of a document every sentence is one."""
         scheme, names = self._survey
-        known = frozenset(names)
+        known = frozenset({*names, NO_TAG})
         marked = False
         document: list[Sentence] = []
         for sentence in self._sentences(file, split):

@@ -27,8 +27,8 @@ class Squad(SplitFiles):
     """Passages with questions, a record each. Offsets are those of the file, which are held against its text and never repaired.
 
     task              what the task is called, in metrics and files
-    path              a folder or .zip archive with train-v1.1.json, dev-v1.1.json or the like; a training file; or what `datasets` loads, with
-                      columns id, title, context, question, answers: a name on the hub (rajpurkar/squad_v2), a copy of that, Parquet
+    path              a folder or .zip archive with train-v1.1.json, dev-v1.1.json or the like; a training file; or what `datasets`
+                      loads, with columns id, title, context, question, answers: a name on the hub, a copy of that, Parquet
     version           1.1: each question has an answer | 2.0: it may have none; None: told by the files
     train_path, validation_path, test_path, validation_share, split_seed
                       as of all tasks in files; what is held out is articles, whole
