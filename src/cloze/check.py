@@ -13,7 +13,7 @@ import torch
 from omegaconf import OmegaConf
 
 from cloze.compose import GROUPS, Composed, as_settings, choices, defaults, target
-from cloze.data.base import Corpus, Record, Vocabulary
+from cloze.data.base import Corpus, Labels, Record, Vocabulary
 from cloze.errors import Refusal, did_you_mean, nearest
 from cloze.finetuning.course import Course
 from cloze.finetuning.ways import Finetuning
@@ -23,13 +23,25 @@ from cloze.schema import Node, faults, fits, locate
 
 RUNTIME = {
     "model": ("vocabulary", "length", "pooler", "generator"),
-    "objective": ("model", "vocabulary", "length"),
+    "objective": ("model", "vocabulary", "length", "family", "labels"),
 }
-SINGLE = ("data", "tokenizer", "model", "finetune", "optimizer", "schedule", "budget", "hardware", "checkpoint", "tracking")
+SINGLE = (
+    "data",
+    "tokenizer",
+    "model",
+    "finetune",
+    "optimizer",
+    "schedule",
+    "budget",
+    "hardware",
+    "checkpoint",
+    "tracking",
+)
 SIZES = (  # what the dial sets, the last ones for the families that have them
     "layers", "width", "heads", "head_width", "inner", "initializer_range", "learning_rate", "positions", "experts", "sparse_every",
     "embedding_width", "generator_size",
 )  # fmt: skip
+_SOME_LABELS = {"task": Labels(("0", "1"))}  # what heads are tried with before the data is read
 _SECRET = re.compile(r"(^|_)(api_?key|token|secret|password|passwd|credentials?)$", re.IGNORECASE)
 
 
@@ -311,10 +323,12 @@ def _trial_build(checked: Checked) -> list[str]:
             found.append(f"model={checked.composed.choices['model']} cannot be built: {fault}")
         try:
             builder = Node("objective", checked.objective.Examples, checked.builder_settings)
-            made = builder.build(vocabulary=vocabulary, length=checked.top.length)
+            family = checked.nodes["model"].built
+            made = builder.build(vocabulary=vocabulary, length=checked.top.length, family=family, labels=_SOME_LABELS)
             found += [] if made.continuous else _memory_without_effect(checked)
             if model is not None:
-                learner = checked.objective(model, vocabulary, **checked.objective_settings)
+                head = Node("objective", checked.objective, checked.objective_settings)
+                learner = head.build(model=model, vocabulary=vocabulary, labels=_SOME_LABELS)
                 if "finetune" in ready:
                     way: Finetuning = ready["finetune"]
                     Course.install(way, model)

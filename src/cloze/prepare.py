@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from cloze.check import Checked
 from cloze.data import keyed
-from cloze.data.base import Corpus, TokenizedCorpus
+from cloze.data.base import Corpus, TaskCorpus, TokenizedCorpus
 from cloze.data.examples import indexed
 from cloze.data.languages import evened, idle, numbered
+from cloze.data.records import tokenized_records
 from cloze.data.store import tokenized
 from cloze.data.tokenizers import Tokenizer, obtain
 from cloze.errors import Refusal
@@ -23,6 +24,7 @@ from cloze.finetuning.ways import Finetuning
 from cloze.models.base import Backbone
 from cloze.models.storage import weights_sha256
 from cloze.objectives.base import ExampleBuilder, Examples, Objective
+from cloze.objectives.framing import RecordExamples, roles_of
 from cloze.schema import Node
 
 if TYPE_CHECKING:
@@ -47,8 +49,11 @@ class Prepared:
     objective: Objective[Any, Any]
     initial_weights: str | None  # digest of the weights that the run starts from, where it does not start from chance
 
-    def unigram_entropy(self) -> float:
-        """Nats per validation token for one who knows only how often each token occurs in the training text."""
+    def unigram_entropy(self) -> float | None:
+        """Nats per validation token for one who knows only how often each token occurs in the training text; None where no loss is of
+        tokens."""
+        if isinstance(self.builder, RecordExamples):
+            return None
         size = self.tokenizer.vocabulary.size
         seen = _counts(self.train_text.tokens, size) + 1.0  # one more each: none is impossible
         asked = _counts(self.validation_text.tokens, size)
@@ -66,7 +71,7 @@ class Prepared:
 
     def entropy_floor(self) -> float | None:
         """Nats per validation token for a reader, left to right, who knows how the text was made; None where nobody does."""
-        nats = self.corpus.entropy("validation")
+        nats = None if isinstance(self.builder, RecordExamples) else self.corpus.entropy("validation")
         return None if nats is None else nats / len(self.validation_text.tokens)
 
 
@@ -78,6 +83,10 @@ def prepare(checked: Checked, initial: Initial | None = None, say: Say = print) 
     cache = Path(top.cache_dir)
     builder_class = checked.objective.Examples
     special_tokens, sentinels = builder_class.needs(checked.builder_settings)
+    family = checked.nodes["model"].built
+    learns_from_records = issubclass(builder_class, RecordExamples)
+    if learns_from_records and not sentinels and initial is None:
+        special_tokens = tuple(dict.fromkeys((*special_tokens, *roles_of(family), "pad")))
     if initial is not None:
         tokenizer = initial.tokenizer
         missing = [role for role in special_tokens if role not in tokenizer.vocabulary.special]
@@ -89,12 +98,19 @@ def prepare(checked: Checked, initial: Initial | None = None, say: Say = print) 
         wanted = checked.nodes["tokenizer"].build()
         tokenizer = obtain(wanted, corpus, special_tokens, sentinels, cache, say)
     known = () if initial is None else initial.languages
-    train_text = numbered(tokenized(corpus, "train", tokenizer, cache, say=say), known)
-    validation_text = tokenized(corpus, "validation", tokenizer, cache, say=say)
-    validation_text = numbered(validation_text, train_text.language_names or known)
+    labels = corpus.labels if isinstance(corpus, TaskCorpus) else {}
+    train_text: TokenizedCorpus
+    validation_text: TokenizedCorpus
+    if learns_from_records:
+        train_text = tokenized_records(corpus, "train", tokenizer, say)
+        validation_text = tokenized_records(corpus, "validation", tokenizer, say)
+    else:
+        train_text = numbered(tokenized(corpus, "train", tokenizer, cache, say=say), known)
+        validation_text = tokenized(corpus, "validation", tokenizer, cache, say=say)
+        validation_text = numbered(validation_text, train_text.language_names or known)
     vocabulary = tokenizer.vocabulary
     builder: ExampleBuilder = Node("objective", builder_class, checked.builder_settings).build(
-        vocabulary=vocabulary, length=top.length
+        vocabulary=vocabulary, length=top.length, family=family, labels=labels
     )
     settings = checked.builder_settings
     train = indexed(builder, train_text, keyed.key(top.seed, "examples"), settings, cache)
@@ -113,7 +129,11 @@ def prepare(checked: Checked, initial: Initial | None = None, say: Say = print) 
     _refuse_languages(model, train_text, validation_text, None if initial is None else f"init={top.init}")
     model.spell([tokenizer.token(number) for number in range(vocabulary.size)])
     torch.manual_seed(keyed.key(top.seed, "objective") >> 1)  # so that two objectives start from the same model
-    objective: Objective[Any, Any] = checked.objective(model, vocabulary, **checked.objective_settings)
+    objective: Objective[Any, Any] = Node("objective", checked.objective, checked.objective_settings).build(
+        model=model, vocabulary=vocabulary, labels=labels
+    )
+    for name in objective.idle(model):
+        model.get_parameter(name).requires_grad_(False)
     if builder.continuous and not model.remembers:
         say(
             f"model={checked.composed.choices['model']} has no memory: each window is read without what stood before it in its lane"
