@@ -145,6 +145,16 @@ def log_likelihoods(
     raise Refusal(f"{name} {model.role}: it gives no completion a probability here.")
 
 
+def measure(loaded: Pretrained) -> str:
+    """What `log_likelihoods` gives of this model, in words."""
+    if isinstance(loaded.model, EncoderDecoder):
+        return "log-likelihood of what the decoder writes"
+    left_to_right = loaded.one_sided or isinstance(loaded.model, TwoDirections)
+    if left_to_right or (isinstance(loaded.model, TwoStreams) and loaded.queries):
+        return "log-likelihood"
+    return "pseudo-log-likelihood"
+
+
 def _rest(query: Query) -> tuple[int, ...]:
     return query.completion + query.after
 

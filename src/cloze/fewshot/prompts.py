@@ -16,6 +16,7 @@ import numpy as np
 from cloze.data import keyed
 from cloze.data.base import Choices, Labelled, Record
 from cloze.errors import Refusal, did_you_mean
+from cloze.inference.reading import BLANK
 
 FIELDS: dict[type[Record], tuple[str, ...]] = {Labelled: ("first", "second"), Choices: ("context", "question")}
 ANSWER = "answer"
@@ -175,11 +176,15 @@ class Questions:
         if double is not None:
             raise Refusal(f"objective.words: {double!r} stands for more than one class of {task}.")
         self._questions = style.questions
+        self._own = template is not None
 
     def asked(self, record: Record) -> Asked:
         """The text for a record, without demonstrations."""
         if isinstance(record, Choices):
             question = self._questions.get(record.question, record.question)
+            if BLANK in record.context and not self._own:  # the text itself says where the answer belongs
+                before, _, after = record.context.partition(BLANK)
+                return Asked(before, record.options, f"{after} {question}".rstrip(), record.label)
             return self.template.filled({"context": record.context, "question": question}, record.options, record.label)
         assert isinstance(record, Labelled)
         values = {"first": record.sentences[0], "second": record.second or ""}
