@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from cloze.data import cache as caches
 from cloze.data import splits
@@ -29,7 +29,7 @@ class Benchmark(TaskCorpus):
     """A task whose splits are tables. A subclass says where they lie (`_found`) and what a row is (`maker`).
 
     Where there is no table to validate or test on, `validation_share` and `test_share` of the training rows are held out, by their
-    content (`cloze.data.splits`). `drops` passes malformed rows over, with a count, instead of refusing them.
+    content (`cloze.data.splits`). `on_bad=drop` passes malformed rows over, with a count, instead of refusing them.
     """
 
     reads: ClassVar[type[Record]] = Labelled
@@ -38,7 +38,7 @@ class Benchmark(TaskCorpus):
     validation_share: float = 0.0
     test_share: float = 0.0
     split_seed: int = 0
-    drops: bool = False
+    on_bad: Literal["refuse", "drop"] | None = None  # None: malformed rows are refused, and there is no setting for it
     drops_short: str = ""  # what rows with too few columns are called where the benchmark has some and leaves them out
 
     # where its files lie
@@ -94,7 +94,7 @@ class Benchmark(TaskCorpus):
 
     @cached_property
     def _fingerprint(self) -> str:
-        shares = [self.validation_share, self.test_share, self.split_seed, self.drops]
+        shares = [self.validation_share, self.test_share, self.split_seed, self.on_bad]
         tables = {split: rows.digest() for split, rows in self.tables.items()}
         return caches.digest(type(self).__name__, VERSION, self.name, list(self.settings), shares, tables)
 
@@ -133,8 +133,8 @@ class Benchmark(TaskCorpus):
             except LeftOut as reason:
                 passed.setdefault(str(reason), []).append(row.number)
             except Fault as fault:
-                if not self.drops:
-                    hint = ". Or leave such rows out: data.on_bad=drop" if hasattr(self, "on_bad") else ""
+                if self.on_bad != "drop":
+                    hint = ". Or leave such rows out: data.on_bad=drop" if self.on_bad is not None else ""
                     raise Refusal(f"{row.where}: {str(fault).removesuffix('.')}{hint}") from None
                 passed.setdefault("malformed rows", []).append(row.number)
             else:

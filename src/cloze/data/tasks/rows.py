@@ -18,6 +18,7 @@ from typing import Any
 
 from cloze.data import cache as caches
 from cloze.data.files import PACKED, Bad, File, beginning, find, lines
+from cloze.data.tasks.archives import Member
 from cloze.errors import Refusal, did_you_mean
 
 
@@ -83,10 +84,10 @@ class FileRows(Rows):
         self.size = file.size * (4 if file.packing else 1)
 
     def digest(self) -> str:
+        within = self.file.path.name if isinstance(self.file, Member) else self.file.packing
         try:
-            return caches.digest(
-                type(self).__name__, self.encoding, self.file.packing, caches.source_digest(self.file.path)
-            )
+            content = caches.source_digest(self.file.archive if isinstance(self.file, Member) else self.file.path)
+            return caches.digest(type(self).__name__, self.encoding, within, content)
         except OSError as error:
             raise Refusal(f"{self.file} cannot be read: {error.strerror or error}") from error
 
@@ -113,7 +114,7 @@ class FileRows(Rows):
 
 
 class TsvRows(FileRows):
-    """Tab-separated values. `names` are the columns of a file that has no header."""
+    """Tab-separated values. `names` are the columns of a file that has no header; none: numbers from 0."""
 
     def __init__(self, file: File, encoding: str = "utf-8", names: Sequence[str] | None = None) -> None:
         super().__init__(file, encoding)
@@ -121,7 +122,10 @@ class TsvRows(FileRows):
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        return self.names if self.names is not None else _header(self, first_line(self.file, self.encoding).split("\t"))
+        if self.names:
+            return self.names
+        first = first_line(self.file, self.encoding).split("\t")
+        return _header(self, first) if self.names is None else _numbered(first)
 
     def __iter__(self) -> Iterator[Row]:
         for number, line in self._lines():
@@ -139,10 +143,12 @@ class CsvRows(FileRows):
 
     @cached_property
     def columns(self) -> tuple[str, ...]:
-        if self.names is not None:
+        if self.names:
             return self.names
-        first_line(self.file, self.encoding)
-        return _header(self, next((values for _, values in self._records() if isinstance(values, list)), []))
+        _, first = next(self._records(), (1, []))
+        if not isinstance(first, list):
+            raise Refusal(f"{self.name}, line 1: {first.reason if isinstance(first, Bad) else first}")
+        return _header(self, first) if self.names is None else _numbered(first)
 
     def __iter__(self) -> Iterator[Row]:
         records = self._records()
@@ -214,6 +220,35 @@ class JsonRows(FileRows):
                 yield Row({}, self.name, number, f"a JSON {type(fields).__name__}, not an object with named fields")
 
 
+class Chained(Rows):
+    """Several tables with the same columns, one after the other."""
+
+    def __init__(self, tables: Sequence[Rows]) -> None:
+        self.tables = tables
+        self.name = tables[0].name if len(tables) == 1 else f"{tables[0].name} and {len(tables) - 1} more"
+        self.size = sum(rows.size for rows in tables)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        for rows in self.tables[1:]:
+            if set(rows.columns) != set(self.tables[0].columns):
+                raise Refusal(
+                    f"{rows.name} has the columns {', '.join(rows.columns)}, and {self.tables[0].name} "
+                    f"{', '.join(self.tables[0].columns)}: they must be the same"
+                )
+        return self.tables[0].columns
+
+    def __iter__(self) -> Iterator[Row]:
+        for rows in self.tables:
+            yield from rows
+
+    def count(self) -> int:
+        return sum(rows.count() for rows in self.tables)
+
+    def digest(self) -> str:
+        return caches.digest(*(rows.digest() for rows in self.tables))
+
+
 class DatasetRows(Rows):
     """Of a split of Hugging Face's `datasets`. Of a `ClassLabel` a row has the name where `names` (ours) has it, else our name of its
     number; -1 is no label."""
@@ -259,6 +294,10 @@ def _header(rows: FileRows, values: Sequence[str]) -> tuple[str, ...]:
         if names.count(name) > 1:
             raise Refusal(f"{rows.name}, line 1: two columns are called {name!r}")
     return names
+
+
+def _numbered(values: Sequence[str]) -> tuple[str, ...]:
+    return tuple(str(number) for number in range(len(values)))
 
 
 def delimiter(header: str) -> str:
