@@ -114,7 +114,7 @@ class FileRows(Rows):
 
 
 class TsvRows(FileRows):
-    """Tab-separated values. `names` are the columns of a file that has no header; none: numbers from 0."""
+    """Tab-separated values. `names` are the columns of a file that has no header; none: numbers from 1."""
 
     def __init__(self, file: File, encoding: str = "utf-8", names: Sequence[str] | None = None) -> None:
         super().__init__(file, encoding)
@@ -297,7 +297,7 @@ def _header(rows: FileRows, values: Sequence[str]) -> tuple[str, ...]:
 
 
 def _numbered(values: Sequence[str]) -> tuple[str, ...]:
-    return tuple(str(number) for number in range(len(values)))
+    return tuple(str(number) for number in range(1, len(values) + 1))
 
 
 def delimiter(header: str) -> str:

@@ -31,7 +31,7 @@ class Table(Benchmark):
     path              a .tsv, .csv or .jsonl file, or a folder; in a folder, files called train, validation (or dev) and test are the
                       splits, and without a train file all tables together are the training data. Quotes hold fields together in .csv
                       only; a .json file must be JSON lines, a .txt file is a .tsv
-    text, second      the columns of the text and, for pairs, of the second one: names; numbers from 0 where header=false
+    text, second      the columns of the text and, for pairs, of the second one: names; numbers from 1 where header=false
     label             the column of the label; a test file need not have it
     id                the column that a prediction names the example by; None: its number
     labels            the classes, in order; None: what the training file has, sorted
@@ -41,7 +41,7 @@ class Table(Benchmark):
     header            whether the first line of .tsv and .csv names the columns
     encoding          of the files, in Python's names
     on_bad            refuse | drop rows that are malformed or have no label or an unknown one
-    validation_path   a file to validate on; without it, validation_share of the rows (None: 0.1 where no file is there)
+    validation_path   a file to validate on; without it, validation_share of the rows (None: 0.05)
     test_path         a file to test on; without it, test_share of the rows
     split_seed        which rows are held out (decided by their texts)
     """
@@ -113,7 +113,7 @@ class Table(Benchmark):
     def validation_share(self) -> float:  # type: ignore[override]
         if self._share_asked is not None:
             return self._share_asked
-        return 0.0 if "validation" in self._files else 0.1
+        return 0.0 if "validation" in self._files else 0.05
 
     @property
     def settings(self) -> Sequence[Any]:
@@ -179,7 +179,7 @@ class Table(Benchmark):
     def _missing(self, rows: Rows, setting: str, column: str) -> str:
         said = f"data.{setting}={column}: {rows.name}"
         if not self.header:
-            return f"{said} has no such column; without a header they are numbered from 0 to {len(rows.columns) - 1}"
+            return f"{said} has no such column; without a header they are numbered from 1 to {len(rows.columns)}"
         there = [name if len(name) <= 40 else f"{name[:40]}…" for name in rows.columns]
         more = " If its first line is no header, say data.header=false." if column.isdigit() else ""
         return f"{said} has no such column{did_you_mean(column, there)}{more}"
