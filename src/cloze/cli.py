@@ -93,7 +93,7 @@ def _train(words: Sequence[str]) -> int:
         raise Refusal(
             f"{unknown[0]} is not an option{did_you_mean(unknown[0], ['--help', '--cfg', '--multirun', '--debug'])}"
         )
-    from cloze.starting import with_family
+    from cloze.starting import complete, with_family
 
     if any(word.startswith("sweeps=") for word in settings):
         from cloze.multirun import run_grid, study
@@ -105,10 +105,15 @@ def _train(words: Sequence[str]) -> int:
         return run_grid(with_family(settings))
     from cloze.compose import compose
 
-    composed = compose(with_family(settings))
+    words, note = complete(settings)
+    composed = compose(words)
     from cloze.environment import prepare
 
     prepare()
+    from cloze.folder import is_follower
+
+    if note and not is_follower():
+        print(note)
     from cloze.run import execute
 
     return execute(composed)
@@ -118,9 +123,9 @@ def _show_config(settings: Sequence[str], resolve: bool) -> int:
     from omegaconf import OmegaConf
 
     from cloze.compose import compose
-    from cloze.starting import with_family
+    from cloze.starting import complete
 
-    print(OmegaConf.to_yaml(compose(with_family(settings)).config, resolve=resolve), end="")
+    print(OmegaConf.to_yaml(compose(complete(settings)[0]).config, resolve=resolve), end="")
     return 0
 
 

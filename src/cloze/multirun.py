@@ -72,12 +72,12 @@ def _check_all(jobs: Sequence[Sequence[str]]) -> None:
     prepare()
     from cloze.check import check
     from cloze.run import initialised
-    from cloze.starting import with_family
+    from cloze.starting import complete
 
     refused = []
     for job in jobs:
         try:
-            check(initialised(compose(with_family(job)))[1])
+            check(initialised(compose(complete(job)[0]))[1])
         except Refusal as fault:
             refused.append(f"{' '.join(job)}: {fault}")
     if refused:
@@ -92,11 +92,11 @@ def _run_here(config: object) -> int:
 
     prepare()
     from cloze.run import execute
-    from cloze.starting import with_family
+    from cloze.starting import complete
 
     words = [str(word) for word in HydraConfig.get().overrides.task]
     folder = Path(HydraConfig.get().sweep.dir) / str(HydraConfig.get().sweep.subdir)
-    return execute(compose(with_family([*words, f"output_dir={folder}"])))
+    return execute(compose(complete([*words, f"output_dir={folder}"])[0]))
 
 
 def _print_table() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from omegaconf import OmegaConf, open_dict
 from cloze import __version__
 from cloze.check import Checked, check
 from cloze.compose import Composed, choices, compose, parse, target
+from cloze.data.base import TaskCorpus
 from cloze.errors import Refusal, with_article
 from cloze.folder import RunFolder, is_follower
 from cloze.starting import refuse_architecture
@@ -28,6 +30,10 @@ def execute(composed: Composed) -> int:
     composed = _with_the_words_of_the_run_to_resume(composed)
     initial, composed = initialised(composed)
     checked = check(composed)
+    if not checked.objective.trains:
+        from cloze.fewshot.run import run
+
+        return run(checked)
     if checked.top.show or checked.top.audit or checked.top.plan:
         return _look(checked, initial)
     return _train(checked, initial)
@@ -41,12 +47,51 @@ def _train(checked: Checked, initial: Initial | None) -> int:
     checked.nodes["hardware"].build().prepare()  # threads, before anything is computed
     folder = RunFolder.take(top.output_dir, top.resume, checked.name)
     with folder:
+        over = folder.facts().get("status") == "done"
         try:
-            train(_parts(prepare(checked, initial, _silent if is_follower() else print)), folder)
+            prepared = prepare(checked, initial, _silent if is_follower() else print)
+            train(_parts(prepared), folder)
         except Refusal:
             folder.discard_if_fresh()
             raise
+        _judge(prepared, folder, over)
     return 0
+
+
+def _judge(prepared: Prepared, folder: RunFolder, over: bool) -> None:
+    """The scores and predictions of a run that fine-tuned, on all splits of its task. `over`: it had ended before, so that the trained
+    weights are only in its folder."""
+    from cloze import downstream
+
+    if folder.follower or not downstream.is_supervised(prepared) or (over and downstream.read_scores(folder.path)):
+        return
+    hardware = folder.facts().get("hardware", {})
+    if hardware.get("strategy") == "fsdp":
+        print(f"the weights lie in pieces: cloze evaluate {folder.path} gives scores and predictions")
+        return
+    if over:
+        prepared = again(folder.path)
+    found = downstream.outcomes(prepared, precision=hardware.get("precision", "32"))
+    folder.record(scores=downstream.write(found, folder.path))
+    print(f"predictions: {folder.path / 'predictions'}")
+
+
+def again(run: Path, words: Sequence[str] = ()) -> Prepared:
+    """A finished run's model and objective with its data, or with what `words` say of other data. Raises Refusal."""
+    from cloze.prepare import prepare
+
+    recorded = RunFolder(run).facts().get("provenance", {}).get("words") or []
+    now = {word.partition("=")[0] for word in words}
+    left_out = ("init", "resume", "output_dir", "size", "tokenizer", "finetune", "optimizer", "schedule", "budget")
+    kept = [
+        word
+        for word in recorded
+        if (key := word.lstrip("+").partition("=")[0]).split(".")[0] not in left_out
+        and key not in now
+        and not ("data" in now and key.startswith("data."))
+    ]
+    initial, composed = initialised(compose([*kept, *words, f"init={run}"]))
+    return prepare(check(composed), initial, _silent)
 
 
 def _parts(prepared: Prepared) -> Parts:
@@ -102,7 +147,15 @@ def description(prepared: Prepared) -> dict[str, Any]:
         "vocabulary": prepared.tokenizer.vocabulary.size,
         "length": prepared.checked.top.length,
         **({"languages": list(names)} if (names := prepared.train_text.language_names) else {}),
+        **({"labels": labels} if (labels := _label_names(prepared)) else {}),
     }
+
+
+def _label_names(prepared: Prepared) -> dict[str, list[str]]:
+    """The classes of each task of labelled data, in the order of their numbers."""
+    if not isinstance(prepared.corpus, TaskCorpus):
+        return {}
+    return {task: list(labels.names) for task, labels in prepared.corpus.labels.items()}
 
 
 def identity(prepared: Prepared) -> dict[str, Any]:

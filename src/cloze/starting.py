@@ -31,6 +31,13 @@ def with_family(words: Sequence[str]) -> list[str]:
     return list(words) if choice is None else [f"model={choice}", *words]
 
 
+def complete(words: Sequence[str]) -> tuple[list[str], str]:
+    """The whole sentence: its model, where only `init=` says it, and for labelled data the recipe's words; and what to say of those."""
+    from cloze.recipes import completed
+
+    return completed(with_family(words))
+
+
 def refuse_architecture(said: Iterable[str], source: str) -> None:
     """Raises Refusal where one of the settings that were `said` decides what `init=` decides already."""
     for key in said:

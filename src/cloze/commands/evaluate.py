@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cloze.errors import Refusal
+from cloze.errors import Refusal, did_you_mean
 
 if TYPE_CHECKING:
     from cloze.data.base import Corpus
@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `cloze evaluate` understands."""
     parser.add_argument("run", help="a run's folder, a Hugging Face directory, or a name on its hub")
     parser.add_argument(
-        "--split", choices=("train", "validation", "test"), default="validation", help="default validation"
+        "--split", default="validation", help="train, validation (default), test, or what else the data has"
     )
     parser.add_argument(
         "--data",
@@ -39,6 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Does what the arguments say. Raises Refusal, one sentence, where that cannot be."""
+    if _learnt_from_labels(given.run):
+        return _judge(given)
+    if given.split not in ("train", "validation", "test"):
+        raise Refusal(f"--split {given.split} is not there{did_you_mean(given.split, ('train', 'validation', 'test'))}")
     corpus, cache = _corpus(given.run, given.data)
     from cloze.commands.devices import device
     from cloze.data.store import tokenized
@@ -53,6 +57,34 @@ def run(given: argparse.Namespace) -> int:
             print(json.dumps({"split": given.split, **each.figures()}, ensure_ascii=False))
         else:
             print("\n".join(lines(each, corpus.announcement, given.split)))
+    return 0
+
+
+def _learnt_from_labels(run: str) -> bool:
+    """Whether a run's own record says that it was fine-tuned on labelled data."""
+    from cloze.folder import RunFolder
+
+    folder = Path(run).expanduser()
+    return bool(RunFolder(folder).facts().get("scores") is not None or (folder / "predictions").is_dir())
+
+
+def _judge(given: argparse.Namespace) -> int:
+    """A fine-tuned run on a split of its task, or of other data with the same labels."""
+    from cloze import downstream
+    from cloze.folder import RunFolder
+    from cloze.run import again
+
+    if given.stride is not None or given.length is not None:
+        raise Refusal(
+            "--stride and --length have no effect on a run that was fine-tuned: they are of the perplexity of texts"
+        )
+    run = Path(given.run).expanduser()
+    prepared = again(run, given.data)
+    precision = RunFolder(run).facts().get("hardware", {}).get("precision", "32")
+    say = (lambda line: None) if given.json else print
+    for outcome in downstream.outcomes(prepared, (given.split,), precision, say):
+        if given.json:
+            print(json.dumps({"split": outcome.split, "examples": outcome.examples, **outcome.figures}))
     return 0
 
 

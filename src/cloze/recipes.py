@@ -1,0 +1,188 @@
+"""What a sentence that fine-tunes leaves out: the settings of the paper that the model is from, for the task at hand.
+
+`python train.py init=RUN data=glue/mrpc` says neither batch size nor rate nor how long. A recipe adds these words; every word that is said
+wins, and what was added is printed and recorded like words that were typed.
+
+Where a family's paper gives no settings that could be checked, BERT's hold. Rates are for models that are 768 wide or wider. Narrower ones
+take higher ones: the published miniatures of BERT, 128 to 512 wide, were best between 3e-5 and 3e-4 (Turc et al. 2019,
+https://arxiv.org/abs/1908.08962); rate * (768 / width) ** 1.5, which runs through that range, is our own reading of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from cloze.compose import Composed, compose, parse
+
+LEARN_FROM_LABELS = ("classify", "tag", "choose", "extractive_qa", "verbalise")  # objectives with recipes
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Words and where they are from. `rate` is that of a model 768 wide, None where the words say it themselves."""
+
+    source: str
+    rate: float | None
+    words: dict[str, Any]
+
+
+BERT = Recipe(
+    "BERT's paper, appendix A.3",  # https://arxiv.org/abs/1810.04805: batch 16 or 32, rate 5e-5, 3e-5 or 2e-5, 2 to 4 epochs
+    3e-5,
+    {
+        "batch_size": 32,
+        "budget.epochs": 3,
+        "schedule": "linear",
+        "schedule.warmup": 0.1,
+        "optimizer": "adamw",
+        "optimizer.weight_decay": 0.01,
+    },
+)
+FAMILIES = {
+    # https://arxiv.org/abs/1907.11692, table 10: batch 16 or 32, rate 1e-5, 2e-5 or 3e-5
+    "roberta": Recipe(
+        "RoBERTa's paper, table 10", 2e-5,
+        {**BERT.words, "batch_size": 16, "budget.epochs": 10, "schedule.warmup": 0.06, "optimizer.weight_decay": 0.1},
+    ),
+    # https://github.com/openai/finetune-transformer-lm
+    "gpt": Recipe(
+        "GPT's paper, section 4.1", 6.25e-5,
+        {**BERT.words, "schedule.warmup": 0.002, "objective.frame": "delimited", "objective.lm_weight": 0.5},
+    ),
+    # https://arxiv.org/abs/1910.10683, section 3.1.2: AdaFactor at a constant rate of 0.001
+    **dict.fromkeys(
+        ("t5", "t5_v1_1", "switch"),
+        Recipe(
+            "T5's paper, section 3.1.2 (batch size and epochs: BERT's)", None,
+            {"batch_size": 32, "budget.epochs": 3, "schedule": "constant", "optimizer": "adafactor", "optimizer.learning_rate": 1e-3},
+        ),
+    ),
+}  # fmt: skip
+
+# google-research/albert, run_glue.sh: rate, batch size, steps, warm-up steps
+_ALBERT = {
+    "sst2": (1e-5, 32, 20935, 1256), "mnli": (3e-5, 128, 10000, 1000), "cola": (1e-5, 16, 5336, 320), "qnli": (1e-5, 32, 33112, 1986),
+    "qqp": (5e-5, 128, 14000, 1000), "rte": (3e-5, 32, 800, 200), "stsb": (2e-5, 16, 3598, 214), "mrpc": (2e-5, 32, 800, 200),
+}  # fmt: skip
+
+# What the kind of task changes: tokens of an input, and BERT's settings for SQuAD (section 4.2) and SWAG (section 4.4).
+KINDS: dict[str, tuple[int, float | None, dict[str, Any]]] = {
+    "classify": (128, None, {}),
+    "verbalise": (128, None, {}),
+    "tag": (128, None, {}),
+    "extractive_qa": (384, 5e-5, {}),
+    "choose": (128, 2e-5, {"batch_size": 16}),
+}
+LONG_CHOICES = ("race", "dream", "world/race")  # whole passages
+BOTH_ORDERS = ("mrpc", "qqp", "stsb")  # GPT, section 3.3: similarity has no order
+
+
+def completed(words: Sequence[str]) -> tuple[list[str], str]:
+    """The words with the recipe's before them, and a line that says what was added; as they are, and "", where none is needed.
+
+    Raises Refusal where the words cannot be composed.
+    """
+    said = {override.key_or_group for override in parse(words)}
+    if not any(key == "data" or key.startswith("objective") for key in said) or said & {
+        "experiment",
+        "resume",
+        "matrix",
+    }:
+        return list(words), ""
+    composed = compose(words)
+    kind = str(composed.choices["objective"])
+    if kind not in LEARN_FROM_LABELS:
+        return list(words), ""
+    recipe, added = _recipe(composed, kind)
+    added = {key: value for key, value in added.items() if not _decided(key, said)}
+    listed = " ".join(f"{key}={_written(value)}" for key, value in added.items())
+    note = f"fine-tuning as {recipe.source} says, unless told otherwise: {listed}" if added else ""
+    return [*(f"{key}={_written(value)}" for key, value in added.items()), *words], note
+
+
+def _recipe(composed: Composed, kind: str) -> tuple[Recipe, dict[str, Any]]:
+    family, data = str(composed.choices["model"]), str(composed.choices["data"])
+    recipe = FAMILIES.get(family, BERT)
+    longest, rate, changes = KINDS[kind]
+    width, trained_length, positions = _sizes(composed)
+    added = {**recipe.words, **changes}
+    task = data.rpartition("/")[2]
+    if kind == "classify" and family == "albert" and data == f"glue/{task}" and task in _ALBERT:
+        base, batch, steps, warmup = _ALBERT[task]
+        recipe = Recipe("ALBERT's run_glue.sh", base, {})
+        added |= {"batch_size": batch, "budget.steps": steps, "schedule.warmup": warmup}
+        del added["budget.epochs"]
+    elif recipe.rate is not None and rate is not None and recipe is BERT:
+        recipe = Recipe("BERT's paper, section 4", rate, recipe.words)
+    if kind in ("tag", "extractive_qa"):
+        added = {key: value for key, value in added.items() if key not in ("objective.frame", "objective.lm_weight")}
+    elif kind == "choose":
+        added.pop("objective.lm_weight", None)
+    elif family == "gpt" and task in BOTH_ORDERS:
+        added["objective.both_orders"] = True
+    if recipe.rate is not None:
+        added["optimizer.learning_rate"] = _rounded(recipe.rate * max(1.0, 768 / width) ** 1.5)
+    length = 512 if data in LONG_CHOICES else longest
+    if trained_length is not None:  # rows of a position table that pre-training never read know nothing
+        length = min(length, max(trained_length, 128 if kind in ("extractive_qa", "choose") else 64))
+    length = length if positions is None else min(length, positions)
+    added["length"] = length
+    if kind == "extractive_qa" and length < 384:  # the same share of the input as published
+        added |= {"objective.stride": length // 3, "objective.question_length": length // 4}
+    added["validation.examples"] = None
+    return recipe, added
+
+
+def _sizes(composed: Composed) -> tuple[float, int | None, int | None]:
+    """Width of the model, the length that it was pre-trained at where that is known, and its positions where it has such a table."""
+    source = composed.config.init
+    if not isinstance(source, str):
+        return _number(composed.config, "model.width", 768), None, _number(composed.config, "model.positions", None)
+    from cloze.environment import prepare
+
+    prepare()
+    from cloze.models import checkpoints, storage
+
+    config = storage.read_json(Path(checkpoints.located(source)) / storage.CONFIG)
+    if "cloze" in config:
+        model, length = config.get("model"), config.get("length")
+        model = model if isinstance(model, dict) else {}
+        return model.get("width", 768), length if isinstance(length, int) else None, model.get("positions")
+    width = next((config[key] for key in ("hidden_size", "n_embd", "d_model", "emb_dim") if key in config), 768)
+    positions = next(
+        (config[key] for key in ("max_position_embeddings", "n_positions", "n_ctx") if key in config), None
+    )
+    if isinstance(positions, int) and config.get("model_type") == "roberta":
+        positions -= 2
+    return width, None, positions if config.get("model_type") != "t5" else None
+
+
+def _number(config: DictConfig, key: str, otherwise: Any) -> Any:
+    value = OmegaConf.select(config, key, default=otherwise)
+    return value if isinstance(value, int | float) else otherwise
+
+
+def _decided(key: str, said: set[str]) -> bool:
+    """Whether what is said leaves no room for a word of the recipe."""
+    if key.startswith("budget."):
+        return any(each.startswith("budget.") for each in said)
+    if key.startswith("optimizer.") and "optimizer" in said:
+        return True  # another optimizer has rates of its own
+    if key.startswith("schedule.") and "schedule" in said:
+        return True
+    return key in said
+
+
+def _rounded(rate: float) -> float:
+    """Two digits."""
+    return float(f"{rate:.1e}") if math.isfinite(rate) else rate
+
+
+def _written(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
