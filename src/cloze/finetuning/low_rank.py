@@ -130,13 +130,7 @@ def merged(model: nn.Module, weights: Mapping[str, Tensor], prefix: str = "model
             assert isinstance(update, LowRank)
             given = [weights[here + part] for part in ("original", "0.down", "0.up")]
             plain[f"{prefix}{path}.{name}"] = update.merged(*given)
-    return {name: plain[name] for name in _in_order(weights, plain)}
-
-
-def _in_order(weights: Mapping[str, Tensor], plain: Mapping[str, Tensor]) -> list[str]:
-    """The plain names where their parametrized ones stood."""
-    order = dict.fromkeys(name.replace(INSIDE, ".").removesuffix(".original") for name in weights)
-    return [name for name in order if name in plain]
+    return plain
 
 
 def rank_of(alpha: float | None, rank: int | None) -> tuple[int, float]:
