@@ -24,7 +24,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cloze.errors import Refusal, did_you_mean, nearest
 
-OPEN = ("objective.weights", "objective.settings")  # mappings by the names of objectives: which, their run says
+OPEN = (
+    "objective.weights",
+    "objective.settings",
+    "objective.words",
+)  # mappings whose names the run says: objectives, classes
 GROUPS = (
     "model", "size", "objective", "data", "finetune", "tokenizer", "optimizer", "schedule", "budget", "hardware", "checkpoint",
     "tracking", "experiment",

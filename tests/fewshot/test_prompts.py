@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from cloze.data.base import Choices, Labelled
+from cloze.data.tasks.lambada import LastWord
 from cloze.errors import Refusal
 from cloze.fewshot.prompts import (
     STYLES,
@@ -90,10 +91,9 @@ def test_templates_that_cannot_be(text: str, kind: Any, words: str) -> None:
 
 def test_every_style_is_a_template_with_words_of_its_own() -> None:
     for name, style in STYLES.items():
-        kind = Choices if "{context}" in style.template else Labelled
-        Template(style.template, kind)
+        Template(style.template, Labelled)
         assert style.template.endswith("{answer}"), name
-        assert kind is Choices or style.words
+        assert style.words
 
 
 def test_a_task_is_known_by_its_name() -> None:
@@ -103,9 +103,20 @@ def test_a_task_is_known_by_its_name() -> None:
     assert style_of("my own", one).template == "{first}\nAnswer: {answer}"
     assert style_of("my own", two).template == "{first}\n{second}\nAnswer: {answer}"
     assert style_of("sst2", two) != STYLES["sst2"]  # one's own table of pairs that is called so
-    choices = Choices(("a", "cause"), options=("b", "c"), label=1)
+    choices = Choices(("a", "Why?"), options=("b", "c"), label=1)
     assert style_of("mnli", choices).template == "{context} {question} {answer}"
-    assert Questions("copa", choices).asked(choices) == Asked("a This was because ", ("b", "c"), "", 1)
+    assert Questions("copa", choices).asked(choices) == Asked("a Why? ", ("b", "c"), "", 1)
+    blank = Choices(("a [MASK] b",), options=("b", "c"), label=1)
+    assert Questions("lama", blank).asked(blank) == Asked("a ", ("b", "c"), " b", 1)
+    assert Questions("lama", blank, template="{context}\\n").asked(blank) == Asked("a [MASK] b\n", ("b", "c"), "", 1)
+
+
+def test_a_last_word_stands_where_it_stood() -> None:
+    record = LastWord(("He said",), target="so.", gap="\n")
+    assert Questions("lambada", record).asked(record) == Asked("He said\n", ("so.",), "", 0)
+    assert Questions("lambada", record, template="{context} _ ->").asked(record).before == "He said _ -> "
+    with pytest.raises(Refusal, match=r"\{question\} is not there"):
+        Questions("lambada", record, template="{context} {question}")
 
 
 def test_words_of_classes() -> None:
@@ -118,7 +129,7 @@ def test_words_of_classes() -> None:
         Questions("sst2", record, ["0", "1"], words={"2": "great"})
     with pytest.raises(Refusal, match="'great' stands for more than one class"):
         Questions("sst2", record, ["0", "1"], words={"1": "great", "0": "great"})
-    with pytest.raises(Refusal, match="options are texts, not classes"):
+    with pytest.raises(Refusal, match="the answers of swag are texts, not classes"):
         Questions("swag", Choices(("a",), options=("b", "c")), words={"0": "x"})
 
 

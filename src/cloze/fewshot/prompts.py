@@ -15,20 +15,24 @@ import numpy as np
 
 from cloze.data import keyed
 from cloze.data.base import Choices, Labelled, Record
+from cloze.data.tasks.lambada import LastWord
 from cloze.errors import Refusal, did_you_mean
 from cloze.inference.reading import BLANK
 
-FIELDS: dict[type[Record], tuple[str, ...]] = {Labelled: ("first", "second"), Choices: ("context", "question")}
+FIELDS: dict[type[Record], tuple[str, ...]] = {
+    Labelled: ("first", "second"),
+    Choices: ("context", "question"),
+    LastWord: ("context",),
+}
 ANSWER = "answer"
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a task is asked where nobody says it: a template, a word for each class, and words that stand for a question's."""
+    """How a task is asked where nobody says it: a template, and a word for each class."""
 
     template: str
     words: Mapping[str, str] = field(default_factory=dict)
-    questions: Mapping[str, str] = field(default_factory=dict)
 
 
 _YES_NO = {"1": "yes", "0": "no"}
@@ -36,7 +40,7 @@ _TRUE_FALSE = {"entailment": "True", "not_entailment": "False"}
 _TRUE_FALSE_NEITHER = {"entailment": "True", "contradiction": "False", "neutral": "Neither"}
 _PAIR = "Sentence 1: {first}\nSentence 2: {second}\nQuestion: "
 
-# RTE, CB, BoolQ and COPA, and inference in three classes (ANLI there): after the formats in appendix G of the GPT-3 paper
+# RTE, CB and BoolQ, and inference in three classes (ANLI there): after the formats in appendix G of the GPT-3 paper
 # (https://arxiv.org/abs/2005.14165). It has no other task of GLUE: those are asked in the same manner, in words of our own.
 STYLES: dict[str, Style] = {
     "rte": Style("{first}\nQuestion: {second} True or False?\nAnswer: {answer}", _TRUE_FALSE),
@@ -44,7 +48,6 @@ STYLES: dict[str, Style] = {
     "boolq": Style(
         "{first}\nQuestion: {second}?\nAnswer: {answer}", {"true": "yes", "false": "no", "True": "yes", "False": "no"}
     ),
-    "copa": Style("{context} {question} {answer}", questions={"cause": "This was because", "effect": "So"}),
     "mnli": Style("{first}\nQuestion: {second} True, False, or Neither?\nAnswer: {answer}", _TRUE_FALSE_NEITHER),
     "snli": Style("{first}\nQuestion: {second} True, False, or Neither?\nAnswer: {answer}", _TRUE_FALSE_NEITHER),
     "xnli": Style("{first}\nQuestion: {second} True, False, or Neither?\nAnswer: {answer}", _TRUE_FALSE_NEITHER),
@@ -71,6 +74,7 @@ STYLES: dict[str, Style] = {
 _ONE = Style("{first}\nAnswer: {answer}")
 _TWO = Style("{first}\n{second}\nAnswer: {answer}")
 _CHOICES = Style("{context} {question} {answer}")
+_LAST_WORD = Style("{context} {answer}")
 
 
 def style_of(task: str, record: Record) -> Style:
@@ -79,10 +83,10 @@ def style_of(task: str, record: Record) -> Style:
     if name.startswith("mnli"):
         name = "mnli"
     found = STYLES.get(name)
-    if isinstance(record, Choices):
-        return found if found is not None and "{context}" in found.template else _CHOICES
+    if isinstance(record, Choices | LastWord):
+        return _CHOICES if isinstance(record, Choices) else _LAST_WORD
     two = isinstance(record, Labelled) and record.second is not None
-    if found is None or "{context}" in found.template or ("{second}" in found.template) != two:
+    if found is None or ("{second}" in found.template) != two:
         return _TWO if two else _ONE
     return found
 
@@ -158,14 +162,13 @@ class Questions:
         words: Mapping[str, str] | None = None,
     ) -> None:
         style = style_of(task, example)
-        kind = Choices if isinstance(example, Choices) else Labelled
-        self.kind: type[Record] = kind
+        kind: type[Record] = next(kind for kind in FIELDS if isinstance(example, kind))
         self.text = template if template is not None else style.template
         self.template = Template(self.text, kind)
         self.classes = tuple(classes)
         said = dict(words or {})
-        if said and kind is Choices:
-            raise Refusal("objective.words has no effect: this task's options are texts, not classes.")
+        if said and kind is not Labelled:
+            raise Refusal(f"objective.words has no effect: the answers of {task} are texts, not classes.")
         for name in said:
             if name not in self.classes:
                 raise Refusal(f"objective.words.{name} is no class of {task}{did_you_mean(name, self.classes)}")
@@ -175,17 +178,20 @@ class Questions:
         double = next((word for word in self.words if self.words.count(word) > 1), None)
         if double is not None:
             raise Refusal(f"objective.words: {double!r} stands for more than one class of {task}.")
-        self._questions = style.questions
         self._own = template is not None
 
     def asked(self, record: Record) -> Asked:
         """The text for a record, without demonstrations."""
         if isinstance(record, Choices):
-            question = self._questions.get(record.question, record.question)
             if BLANK in record.context and not self._own:  # the text itself says where the answer belongs
                 before, _, after = record.context.partition(BLANK)
-                return Asked(before, record.options, f"{after} {question}".rstrip(), record.label)
-            return self.template.filled({"context": record.context, "question": question}, record.options, record.label)
+                return Asked(before, record.options, f"{after} {record.question}".rstrip(), record.label)
+            values = {"context": record.context, "question": record.question}
+            return self.template.filled(values, record.options, record.label)
+        if isinstance(record, LastWord):
+            if not self._own:
+                return Asked(f"{record.context}{record.gap}", (record.target,), "", 0)
+            return self.template.filled({"context": record.context}, (record.target,), 0)
         assert isinstance(record, Labelled)
         values = {"first": record.sentences[0], "second": record.second or ""}
         gold = None if record.label is None else self.classes.index(str(record.label))

@@ -1,18 +1,19 @@
-"""`objective=score`: a task without training, zero-, one- or few-shot."""
+"""A task without training, zero-, one- or few-shot: what `objective=score` does to a model and a corpus."""
 
 from __future__ import annotations
 
 import json
+from abc import ABC
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from cloze.data import keyed
-from cloze.data.base import Choices, Labelled, Record, TaskCorpus
+from cloze.data.base import Choices, Labelled, Record, TaskCorpus, Text
 from cloze.errors import Refusal, with_article
 from cloze.fewshot.comparison import Comparison, Judged, Normalise, refuse_alike
 from cloze.fewshot.likelihood import Decoder, Masking, measure
-from cloze.fewshot.prompts import Asked, Demonstrations, Prompter, Questions
+from cloze.fewshot.prompts import FIELDS, Asked, Demonstrations, Prompter, Questions
 from cloze.fewshot.results import Results, of_classes, of_last_words, of_options
 from cloze.schema import faults
 
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
     from cloze.loading import Pretrained
 
 Say = Callable[[str], object]
+
+
+class Answerable(Text, ABC):
+    """Records with answers to compare: classes of labelled texts, options of choices, the last word of a passage."""
+
+
+for _kind in FIELDS:
+    Answerable.register(_kind)
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,7 @@ class Scored:
     protocol: str
 
 
-class Score:
+class Scoring:
     """The settings of conf/objective/score.yaml, and what they do to a model and a task.
 
     template         the task as text, with {first} and {second} (or {context} and {question}) and {answer}; None: `STYLES`, by task
@@ -47,8 +56,6 @@ class Score:
     demonstrate_from where demonstrations are drawn from
     examples         of the split, of each group where it has groups of minimal pairs; always the same ones
     """
-
-    trains: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -172,7 +179,7 @@ class Score:
             return list(records)
         by_group: dict[str, list[int]] = {}
         for number, record in enumerate(records):
-            by_group.setdefault(_group(record) if isinstance(record, Choices) else "", []).append(number)
+            by_group.setdefault("" if isinstance(record, Labelled) else _group(record), []).append(number)
         chosen: list[int] = []
         for name, numbers in by_group.items():
             order = keyed.permutation(keyed.key("score examples", name), len(numbers))
@@ -217,17 +224,18 @@ def _classes(corpus: TaskCorpus, first: Record) -> tuple[str, ...]:
 
 
 def _group(record: Record) -> str:
-    """What a record is put together with others by."""
+    """What a record is put together with others by: answers of one question; minimal pairs of one paradigm."""
     if isinstance(record, Labelled):
         return record.group
-    return record.topic if isinstance(record, Choices) else ""
+    pair = isinstance(record, Choices) and not record.context and not record.question
+    return record.id if isinstance(record, Choices) and pair else ""
 
 
 def written(scored: Scored, corpus: TaskCorpus, facts: dict[str, Any]) -> dict[str, str]:
     """The files of a run: score.json and the predictions in the form that the benchmark takes."""
     content = {**facts, **scored.results.figures(), "protocol": scored.protocol, "prompt": scored.asked[0].before}
     files = {"score.json": json.dumps(content, indent=2, ensure_ascii=False) + "\n"}
-    if len(scored.asked[0].options) > 1:
+    if len(scored.asked[0].options) > 1:  # of a single completion nobody knows what the model would have written
         files |= corpus.submission(scored.results.split, scored.records, scored.predictions)
     return files
 
@@ -243,4 +251,4 @@ def length_for(loaded: Pretrained, said: int | None) -> int:
     return said
 
 
-__all__ = ["Prompts", "Score", "Scored", "length_for", "written"]
+__all__ = ["Answerable", "Prompts", "Scored", "Scoring", "length_for", "written"]

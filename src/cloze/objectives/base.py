@@ -195,6 +195,7 @@ class Objective(nn.Module, ABC, Generic[M, R]):
     scores_text: ClassVar[bool] = False
     model_role: ClassVar[type[Backbone]]
     record: ClassVar[type[Record]]
+    trains: ClassVar[bool] = True  # False: the model is only asked, nothing is learnt
     composite: ClassVar[bool] = False  # made of others, whose settings stand below its own `settings`
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
