@@ -1,0 +1,128 @@
+"""The world's tasks without files: the same records as the readers of the originals find in the files that are written."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cloze.data.base import NO_TAG, Choices, Labelled, Passage, Record, Tagged, TaskCorpus
+from cloze.data.tasks.choices import Race, Swag
+from cloze.data.tasks.conll import Conll
+from cloze.data.tasks.glue import Glue
+from cloze.data.tasks.squad import Squad
+from cloze.data.tasks.world import WorldChoices, WorldClassification, WorldQuestions, WorldTagging
+from cloze.data.world.tasks import write_tasks
+from cloze.errors import Refusal
+
+TRAIN, DEV, TEST = 64, 80, 16
+GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tasks")
+    write_tasks(folder, train=TRAIN, dev=DEV, test=TEST)
+    return folder
+
+
+def bare(record: Record) -> Record:
+    """Without where it stands, which differs, and for words to be tagged, whose files number nothing, without that number."""
+    if isinstance(record, Tagged):
+        return replace(record, where="", id="")
+    return replace(record, where="")  # type: ignore[call-arg]
+
+
+def unlabelled(record: Any) -> Any:
+    """As a test file of the benchmark has it."""
+    if isinstance(record, Passage):
+        return record
+    return replace(record, where="", label=None)
+
+
+def same(made: TaskCorpus, read: TaskCorpus, splits: tuple[str, ...] = ("train", "validation")) -> None:
+    for split in splits:
+        assert [bare(record) for record in made.split_records(split)] == [
+            bare(record) for record in read.split_records(split)
+        ]
+
+
+@pytest.mark.parametrize("task", GLUE)
+def test_glue_shaped_tasks_are_those_of_the_files(folder: Path, task: Any) -> None:
+    train = TRAIN // 8 if task in ("rte", "wnli") else TRAIN
+    made, read = WorldClassification(task, train, DEV, TEST), Glue(task, str(folder))
+    assert made.labels == read.labels
+    assert set(made.splits()) == set(read.splits())
+    mismatched = tuple(split for split in made.splits() if split.endswith("_mismatched"))
+    same(made, read, ("train", "validation", *(split for split in mismatched if not split.startswith("test"))))
+    for split in ("test", *(split for split in mismatched if split.startswith("test"))):
+        told = list(made.split_records(split))
+        assert [unlabelled(record) for record in told] == [replace(r, where="") for r in read.split_records(split)]  # type: ignore[call-arg]
+        assert all(isinstance(record, Labelled) and record.label is not None for record in told)
+
+
+@pytest.mark.parametrize(("task", "file"), [("pos", "POS/world-{}.conllu"), ("ner", "NER/{}.txt"), ("srl", "SRL/{}.txt"),
+                                            ("unseen_words", "UnseenWords/{}.txt")])  # fmt: skip
+def test_tagged_words_are_those_of_the_files(folder: Path, task: Any, file: str) -> None:
+    documents = task in ("pos", "ner")
+    sizes = (TRAIN // 8, DEV // 8, TEST // 8) if documents else (TRAIN if task == "srl" else TRAIN // 8, DEV, TEST)
+    made = WorldTagging(task, *sizes)
+    paths = {f"{split}_path": str(folder / file.format(name)) for split, name in (
+        ("train", "train"), ("validation", "dev"), ("test", "test"))}  # fmt: skip
+    read = Conll(task, **paths)  # type: ignore[arg-type]
+    if task == "ner":
+        same(made, read, ("train", "validation", "test"))
+    else:
+        same(
+            made, read, ("train",)
+        )  # the little training file has not every tag, and the reader asks for those of the others
+    (ours,), (theirs,) = made.labels.values(), read.labels.values()
+    assert set(theirs.names) <= set(ours.names) and NO_TAG not in ours.names and ours.metrics == theirs.metrics
+
+
+@pytest.mark.parametrize(("task", "version"), [("squad", "1.1"), ("squad2", "2.0")])
+def test_questions_are_those_of_the_files(folder: Path, task: Any, version: Any) -> None:
+    made = WorldQuestions(task, TRAIN, DEV, TEST)
+    paths = {f"{split}_path": str(folder / f"SQuAD/{name}-v{version}.json") for split, name in (
+        ("train", "train"), ("validation", "dev"), ("test", "test"))}  # fmt: skip
+    read = Squad(task, **paths)  # type: ignore[arg-type]
+    same(made, read, ("train", "validation", "test"))
+    asked = [question for record in made.split_records("train") for question in record.questions]  # type: ignore[attr-defined]
+    assert len(asked) == TRAIN
+
+
+def test_choices_are_those_of_the_files(folder: Path) -> None:
+    swag, race = WorldChoices("swag", TRAIN, DEV, TEST), WorldChoices("race", TRAIN, DEV, TEST)
+    same(swag, Swag(path=str(folder / "SWAG")))
+    same(race, Race(str(folder / "RACE")), ("train", "validation", "test"))
+    assert swag.labels == Swag(path=str(folder / "SWAG")).labels and race.labels == Race(str(folder / "RACE")).labels
+
+
+def test_sizes_and_seeds() -> None:
+    short, long = WorldClassification("qnli", 5, 5, 5), WorldClassification("qnli", 9, 5, 5)
+    assert list(short.split_records("train")) == list(long.split_records("train"))[:5]
+    assert short.fingerprint() != long.fingerprint()
+    other = WorldClassification("qnli", 5, 5, 5, task_seed=2)
+    assert other.fingerprint() != short.fingerprint()
+    assert list(other.split_records("train")) != list(short.split_records("train"))
+    with pytest.raises(Refusal, match=r"data\.train=0"):
+        WorldChoices("swag", train=0)
+    with pytest.raises(Refusal, match="there is no diagnostic split; it has train, validation, test"):
+        list(short.split_records("diagnostic"))
+
+
+def test_splits_share_no_example() -> None:
+    for task in GLUE:
+        made = WorldClassification(task, 400, 400, 400)  # type: ignore[arg-type]
+        texts = [{record.sentences for record in made.split_records(split)} for split in ("train", "test")]  # type: ignore[attr-defined]
+        share = len(texts[0] & texts[1]) / len(texts[1])
+        assert share < (0.25 if task == "sst2" else 0.05), (task, share)  # sentences of three words meet again
+
+
+def test_options_hold_the_answer_once() -> None:
+    for task in ("swag", "race", "lama"):
+        for record in WorldChoices(task, 300, 10, 10).split_records("train"):  # type: ignore[arg-type]
+            assert isinstance(record, Choices) and record.label is not None
+            assert len(record.options) == len(set(record.options)) == 4
