@@ -7,8 +7,7 @@ from functools import cached_property
 from typing import Any, Literal
 
 from cloze.data.base import NO_TAG, Labels, Record, Split, Tagged
-from cloze.data.files import File
-from cloze.data.tasks.rows import first_line
+from cloze.data.files import File, lines
 from cloze.data.tasks.split_files import OnBad, SplitFiles
 from cloze.data.tasks.tag_schemes import Scheme, as_iob2, scheme_of
 from cloze.data.tasks.word_lines import Column, Reader, Sentence, columns, conllu, conllu_with, two_lists
@@ -120,7 +119,11 @@ class Conll(SplitFiles):
             return self.form
         if str(file).removesuffix(file.packing).lower().endswith((".conllu", ".conllx")):
             return "conllu"
-        return "tsv" if "text_a" in first_line(file, self.encoding).split("\t") else "columns"
+        return "tsv" if "text_a" in self._header(file).split("\t") else "columns"
+
+    def _header(self, file: File) -> str:
+        line = next((text for _, text in lines(file, self.encoding)), "")
+        return line if isinstance(line, str) else ""
 
     def _sentences(self, file: File, split: Split) -> Iterator[Sentence]:
         """As the file has them; what may have no tags is a test split."""
@@ -184,17 +187,17 @@ class Conll(SplitFiles):
         sentences = [sentence for record in records if isinstance(record, Tagged) for sentence in record.words]
         source, of = self._source(split)
         form = self._form(source)
-        header = first_line(source, self.encoding)
-        lines = [header if "label" in header.split("\t") else "text_a\tlabel"] if form == "tsv" else []
+        header = self._header(source)
+        made = [header if "label" in header.split("\t") else "text_a\tlabel"] if form == "tsv" else []
         written = (each for doc in self._on_side(split, self._with_keys(source, of)) for each in doc)
         for sentence, words, each in zip(written, sentences, tags, strict=True):
             if tuple(sentence.words) != words:
                 raise ValueError(
                     f"{source}, line {sentence.numbers[0]}: the records are not those of the {split} split"
                 )
-            lines += self._with(sentence, list(each), form)
+            made += self._with(sentence, list(each), form)
         ending = {"conllu": "conllu", "tsv": "tsv"}.get(form, "conll")
-        return {f"{self.name}-{split}.{ending}": "\n".join(lines) + "\n"}
+        return {f"{self.name}-{split}.{ending}": "\n".join(made) + "\n"}
 
     def _with(self, sentence: Sentence, tags: list[str], form: str) -> list[str]:
         """The lines of a sentence with other tags, and the blank one after it."""
@@ -202,14 +205,14 @@ class Conll(SplitFiles):
             raise ValueError(f"line {sentence.numbers[0]}: {len(sentence.words)} words, {len(tags)} predicted tags")
         if form == "tsv":
             return [f"{' '.join(sentence.words)}\t{' '.join(tags)}"]
-        lines = []
+        made = []
         for row, number in sentence.rows:
             if form == "conllu":
-                lines.append(row if number < 0 else conllu_with(row, self.column, tags[number]))
+                made.append(row if number < 0 else conllu_with(row, self.column, tags[number]))
             else:
                 between = "\t" if "\t" in row else " "
-                lines.append(f"{row.rstrip(' ')}{between}{tags[number] if number >= 0 else 'O'}" if row else row)
-        return [*lines, ""]
+                made.append(f"{row.rstrip(' ')}{between}{tags[number] if number >= 0 else 'O'}" if row else row)
+        return [*made, ""]
 
 
 def _record(source: Any, sentences: list[Sentence], texts: list[str]) -> Tagged:

@@ -148,8 +148,8 @@ class WorldTagging(WorldTask):
 
     @property
     def labels(self) -> dict[str, Labels]:
-        metrics = ("f1", "accuracy") if self.task in ("ner", "srl") else ("accuracy",)
-        return {self.task: Labels(_TAGS[self.task], metrics)}
+        metrics = ("span_f1", "accuracy") if self.task in ("ner", "srl") else ("accuracy",)
+        return {self.task: Labels(tuple(sorted(_TAGS[self.task], key=lambda tag: (tag != "O", tag))), metrics)}
 
     def generate(self, split: str, where: str) -> Iterator[Record]:
         fold = _FOLDS[split]
@@ -164,7 +164,7 @@ class WorldTagging(WorldTask):
             else:
                 made = unseen_words.example(fold, number, self.task_seed)
                 given, tags = made.words, made.tags
-            yield Tagged((tagging.joined(given),), where=at, words=(given,), tags=(tags,))
+            yield Tagged((" ".join(given),), where=at, words=(given,), tags=(tags,))
 
 
 class WorldQuestions(WorldTask):
@@ -208,7 +208,7 @@ class WorldChoices(WorldTask):
 
     @property
     def labels(self) -> dict[str, Labels]:
-        return {self.task: Labels(tuple("0123"))}
+        return {self.task: Labels(tuple("ABCD" if self.task == "race" else "0123"))}
 
     def generate(self, split: str, where: str) -> Iterator[Record]:
         for number, made in zip(
@@ -301,7 +301,10 @@ def _document(task: str, document: Document, where: str) -> Tagged:
         tags = tuple(tuple(word.tag for word in sentence.words) for sentence in document.sentences)
     else:
         tags = tuple(tuple(tagging.entity_tags(sentence.words)) for sentence in document.sentences)
-    return Tagged(tuple(sentence.text for sentence in document.sentences), where=where, words=given, tags=tags)
+    texts = tuple(
+        s.text if task == "pos" else " ".join(words) for s, words in zip(document.sentences, given, strict=True)
+    )
+    return Tagged(texts, where=where, words=given, tags=tags)
 
 
 _Choice = tuple[tuple[str, ...], tuple[str, ...], int, str]
@@ -320,7 +323,7 @@ def _race(fold: Fold, seed: int) -> Iterator[_Choice]:
     while True:
         made = reading.article(fold, number, seed)
         for which, ask in enumerate(made.questions):
-            yield (made.article, ask.text), ask.options, ask.label, f"middle{number}-{which}"
+            yield (made.article, ask.text), ask.options, ask.label, f"{fold}/middle/{number}.txt#{which}"
         number += 1
 
 

@@ -28,7 +28,7 @@ KINDS: tuple[Kind, ...] = (
     "bring",
 )
 _LABELS = {"subject": "A0", "thing": "A1", "other": "A2", "place": "AM-LOC", "value": "AM-EXT"}
-TAGS = ("O", "B-V", *(f"{mark}-{label}" for label in _LABELS.values() for mark in "BI"))
+TAGS = ("O", "B-V", "I-V", *(f"{mark}-{label}" for label in _LABELS.values() for mark in "BI"))
 
 
 class Roles(NamedTuple):

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from cloze.data import keyed
 from cloze.data.world.documents import Document, Style, tell
-from cloze.data.world.grammar import Sentence, surface
+from cloze.data.world.grammar import Sentence
 from cloze.data.world.lexicon import Word, lexicon
 from cloze.data.world.tasks.scene import Fold
 
@@ -59,11 +59,6 @@ def conll2003(documents: Iterator[tuple[str, Document]]) -> Iterator[str]:
                 for word, tag in zip(sentence.words, entity_tags(sentence.words), strict=True)
             )
             yield "\n"
-
-
-def joined(words: Sequence[str]) -> str:
-    """Words as running text."""
-    return surface([Word(word, "") for word in words])
 
 
 def plain(sentence: Sentence) -> tuple[str, ...]:

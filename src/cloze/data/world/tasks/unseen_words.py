@@ -2,7 +2,7 @@
 
 Eight classes of words. Half of the words of each are *held out*: training sentences give no tag for them, and development and test
 sentences for nothing else, so that accuracy is accuracy on words without a single labelled example. A model that starts from
-scratch can go by the place in the sentence alone. "_" is no tag: such words are neither learnt from nor scored.
+scratch can go by the place in the sentence alone. NO_TAG stands for none: such words are neither learnt from nor scored.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import NamedTuple
 
+from cloze.data.base import NO_TAG
 from cloze.data.world.documents import Document
 from cloze.data.world.draws import Draws, Table
 from cloze.data.world.grammar import FRAMES, LIVING, Sentence, surface
@@ -21,13 +22,12 @@ from cloze.data.world.tasks.scene import Fold
 from cloze.data.world.tasks.tagging import document
 
 CLASSES = ("PERSON", "TOWN", "PLACE", "THING", "TRADE", "COLOUR", "QUALITY", "DEED")
-NONE = "_"
 
 
 class UnseenWords(NamedTuple):
     sentence: str
     words: tuple[str, ...]
-    tags: tuple[str, ...]  # one of CLASSES or NONE
+    tags: tuple[str, ...]  # one of CLASSES or NO_TAG
     topic: str
 
 
@@ -36,7 +36,7 @@ def example(fold: Fold, number: int, seed: int = 1) -> UnseenWords:
     draws = Draws(number)
     for attempt in range(100):
         made = document(fold, 100 * number + attempt, seed, "unseen words")
-        usable = [tagged for tagged in _tagged(made, fold) if set(tagged[1]) != {NONE}]
+        usable = [tagged for tagged in _tagged(made, fold) if set(tagged[1]) != {NO_TAG}]
         if usable:
             sentence, tags = draws.pick(Table(usable))
             words = tuple(word.form for word in sentence.words)
@@ -56,7 +56,7 @@ def _tagged(made: Document, fold: Fold) -> Iterator[tuple[Sentence, tuple[str, .
         tags = []
         for at, word in enumerate(sentence.words):
             lemma, name = classified(word, singular.get(at))
-            tags.append(name if name != NONE and (lemma in held) == (fold != "train") else NONE)
+            tags.append(name if name != NO_TAG and (lemma in held) == (fold != "train") else NO_TAG)
         yield sentence, tuple(tags)
 
 
@@ -70,7 +70,7 @@ def classified(word: Word, singular: str | None = None) -> tuple[str, str]:
     if word.entity == "OBJ":
         return singular or form, "THING"
     if word.entity:
-        return form, NONE
+        return form, NO_TAG
     if word.tag == "NOUN" and form in tables["TRADE"]:
         return form, "TRADE"
     if word.tag == "VERB" and form in tables["DEED"]:
@@ -78,7 +78,7 @@ def classified(word: Word, singular: str | None = None) -> tuple[str, str]:
     for name in ("COLOUR", "QUALITY"):
         if word.tag == "ADJ" and form in tables[name]:
             return form, name
-    return form, NONE
+    return form, NO_TAG
 
 
 @lru_cache(maxsize=1)
