@@ -25,6 +25,22 @@ TEXT = "\n\n".join(
     for n in range(400)
 )
 
+_ASKED = (
+    '{"data": [{"paragraphs": [{"qas": [{"id": "q", "answers": [%s]}, {"id": "r", "answers": [{"text": "nine"}]}]}]}]}'
+)
+SCORED = {  # gold data and predictions of cloze score
+    "dev-v1.1.json": _ASKED % '{"text": "a lamp"}',
+    "dev-v2.0.json": _ASKED % "",
+    "predictions.json": '{"q": "lamp", "r": "at nine"}',
+    "no_answer.json": '{"q": 0.9, "r": 0.2}',
+    "MRPC/dev.tsv": "Quality\t#1 ID\t#2 ID\t#1 String\t#2 String\n1\t1\t2\tThey sat .\tThey sat down .\n",
+    "MRPC.tsv": "index\tprediction\n0\t1\n",
+    "BoolQ/val.jsonl": '{"question": "is it lit", "passage": "The lamp was lit.", "idx": 0, "label": true}\n',
+    "BoolQ.jsonl": '{"idx": 0, "label": "true"}\n',
+    "dev.conll": "Clara NNP B-PER\nsat VBD O\n",
+    "predicted.conll": "Clara NNP B-PER\nsat VBD O\n",
+}
+
 
 def commands() -> Iterator[tuple[str, str]]:
     """(page, command) of every line in a code block that begins like one of ours; a trailing backslash continues it."""
@@ -46,11 +62,14 @@ def test_the_pages_have_commands() -> None:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with books/ and the finished runs outputs/first (a BERT) and outputs/gpt2, as the pages assume."""
+    """A folder with books/, what is scored, and the finished runs outputs/first (a BERT) and outputs/gpt2, as the pages assume."""
     folder = tmp_path_factory.mktemp("workplace")
     (folder / "books").mkdir()
     for n in range(3):
         (folder / "books" / f"book{n}.txt").write_text(f"Book {n}.\n\n{TEXT}", encoding="utf-8")
+    for name, content in SCORED.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text(content, encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert cli._guarded(cli._train, [*SHORT, *SMALL_WORLD, "output_dir=outputs/first"]) == 0
