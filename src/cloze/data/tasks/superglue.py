@@ -1,6 +1,7 @@
 """SuperGLUE's tasks but COPA (`choices.py`): https://arxiv.org/abs/1905.00537, from the official files.
 
-FewGLUE_32dev has the same fields, 32 examples in train.jsonl and 32 in dev32.jsonl, which is a split of its own here.
+FewGLUE_32dev has the same fields, 32 examples in train.jsonl and 32 in dev32.jsonl, which is a split of its own here where there is a
+val.jsonl, and else what is validated on.
 """
 
 from __future__ import annotations
@@ -78,6 +79,8 @@ class _Files(Benchmark):
                 if file is not None:
                     found[split] = JsonRows(file)
             if found:
+                if "validation" not in found and "dev32" in found:  # FewGLUE's ReCoRD
+                    found["validation"] = found.pop("dev32")
                 for rows in found.values():
                     for column in _COLUMNS[self.name]:
                         rows.column(column)
