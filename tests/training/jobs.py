@@ -6,6 +6,7 @@ python jobs.py FOLDER [--objective mlm_sop] [--workers 2] [--micro 4] [--steps 4
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
 import time
@@ -17,6 +18,7 @@ import numpy as np
 import torch
 
 from cloze.data.base import TokenizedCorpus, Vocabulary
+from cloze.finetuning.ways import Finetuning
 from cloze.folder import RunFolder
 from cloze.models.bert import Bert
 from cloze.objectives.mlm import MaskedLM
@@ -78,6 +80,7 @@ def parts(
     documents: int = 40,
     precision: Any = 32,
     pause: float = 0.0,
+    layers: int = 1,
     **changed: Any,
 ) -> Parts:
     """The parts of a small run; `changed` replaces whole parts."""
@@ -88,7 +91,7 @@ def parts(
         builder = _slow(builder, pause)
     torch.manual_seed(seed)
     model = Bert(
-        SIZE, 32, pooler=pair != "none", layers=1, width=16, heads=2, inner=32, positions=32,
+        SIZE, 32, pooler=pair != "none", layers=layers, width=16, heads=2, inner=32, positions=32,
         dropout=dropout, attention_dropout=dropout,
     )  # fmt: skip
     learner = MaskedLM(model, VOCABULARY, pair=pair) if isinstance(objective, str) else objective
@@ -140,10 +143,13 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--nan-at", type=int, default=None)
     parser.add_argument("--dropout", type=float, default=0.1)
     parser.add_argument("--trace", type=Path, default=None)
+    parser.add_argument("--layers", type=int, default=1)
+    parser.add_argument("--finetuning", type=json.loads, default=None)
     for name, default in (("workers", 0), ("micro", None), ("steps", 12), ("save_every", 4), ("validate_every", 5)):
         parser.add_argument(f"--{name}", type=int, default=default)
     given = vars(parser.parse_args(words))
     folder, devices, nan_at, trace = (given.pop(name) for name in ("folder", "devices", "nan_at", "trace"))
+    given["finetuning"] = Finetuning(**(given["finetuning"] or {}))
     if devices > 1:
         given["hardware"] = Hardware(
             accelerator="cpu", precision=32, devices=devices, strategy="ddp", workers=given["workers"], threads=1,
