@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,18 @@ from cloze.data.base import NO_TAG, Choices, Labelled, Passage, Record, Tagged, 
 from cloze.data.tasks.choices import Race, Swag
 from cloze.data.tasks.conll import Conll
 from cloze.data.tasks.glue import Glue
+from cloze.data.tasks.lambada import Lambada
+from cloze.data.tasks.minimal_pairs import Blimp
 from cloze.data.tasks.squad import Squad
-from cloze.data.tasks.world import WorldChoices, WorldClassification, WorldQuestions, WorldTagging
+from cloze.data.tasks.world import (
+    WorldChoices,
+    WorldClassification,
+    WorldFacts,
+    WorldLastWords,
+    WorldMinimalPairs,
+    WorldQuestions,
+    WorldTagging,
+)
 from cloze.data.world.tasks import write_tasks
 from cloze.errors import Refusal
 
@@ -100,6 +111,20 @@ def test_choices_are_those_of_the_files(folder: Path) -> None:
     assert swag.labels == Swag(path=str(folder / "SWAG")).labels and race.labels == Race(str(folder / "RACE")).labels
 
 
+def test_what_is_asked_without_training_is_that_of_the_files(folder: Path) -> None:
+    pairs, read = WorldMinimalPairs(TEST), Blimp(str(folder / "BLiMP"))
+    key = lambda record: (record.id, record.options)  # noqa: E731 (files come in the order of their names)
+    assert sorted(map(key, pairs.split_records("test"))) == sorted(map(key, read.split_records("test")))
+    assert pairs.labels == read.labels and pairs.splits() == read.splits() == ("test",)
+    words, file = WorldLastWords(TEST), Lambada(str(folder / "LAMBADA/test.jsonl"))
+    same(words, file, ("test",))
+    facts = list(WorldFacts().split_records("test"))
+    rows = [json.loads(line) for line in (folder / "LAMA/facts.jsonl").read_text().splitlines()]
+    for record, row in zip(facts, rows, strict=True):
+        assert isinstance(record, Choices) and record.label is not None and record.id == row["predicate_id"]
+        assert record.options[record.label] == row["masked_sentences"][0].replace("[MASK]", row["obj_label"])
+
+
 def test_sizes_and_seeds() -> None:
     short, long = WorldClassification("qnli", 5, 5, 5), WorldClassification("qnli", 9, 5, 5)
     assert list(short.split_records("train")) == list(long.split_records("train"))[:5]
@@ -122,7 +147,7 @@ def test_splits_share_no_example() -> None:
 
 
 def test_options_hold_the_answer_once() -> None:
-    for task in ("swag", "race", "lama"):
+    for task in ("swag", "race"):
         for record in WorldChoices(task, 300, 10, 10).split_records("train"):  # type: ignore[arg-type]
             assert isinstance(record, Choices) and record.label is not None
             assert len(record.options) == len(set(record.options)) == 4

@@ -8,11 +8,12 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Literal
 
 from cloze.data.base import Answer, Choices, Labelled, Labels, Passage, Question, Record, Tagged, TaskCorpus
 from cloze.data.tasks.glue import FORMS
+from cloze.data.tasks.lambada import LastWord
 from cloze.data.world.documents import Document
 from cloze.data.world.tasks import (
     acceptability,
@@ -22,6 +23,7 @@ from cloze.data.world.tasks import (
     entailment,
     inference,
     knowledge,
+    last_words,
     paraphrase,
     pronouns,
     questions,
@@ -40,7 +42,7 @@ VERSION = 1
 ClassificationTask = Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"]
 TaggingTask = Literal["pos", "ner", "srl", "unseen_words"]
 QuestionsTask = Literal["squad", "squad2"]
-ChoicesTask = Literal["swag", "race", "lama"]
+ChoicesTask = Literal["swag", "race"]
 
 _FOLDS: dict[str, Fold] = {"train": "train", "validation": "dev", "test": "test"}
 
@@ -195,8 +197,7 @@ class WorldQuestions(WorldTask):
 
 
 class WorldChoices(WorldTask):
-    """Several options, one of which is right: swag (what can happen next), race (questions about a text), lama (facts of the language,
-    which only pre-training teaches: the same few hundred in every split, so there is nothing to learn from training)."""
+    """Several options, one of which is right: swag (what can happen next), race (questions about a text)."""
 
     reads = Choices
 
@@ -216,6 +217,81 @@ class WorldChoices(WorldTask):
         ):
             texts, options, label, name = made
             yield Choices(texts, where=f"{where} example {number}", options=options, label=label, id=name)
+
+
+class WorldMinimalPairs(WorldTask):
+    """Shaped like BLiMP: an acceptable sentence, which is option 0, and its twin with one fault. There is one split, "test".
+
+    test: pairs of each of the three paradigms, world_order, world_agreement and world_selection.
+    """
+
+    reads = Choices
+    task = "blimp"
+
+    def __init__(self, test: int = 500, task_seed: int = 1) -> None:
+        super().__init__(1, 1, test, task_seed)
+
+    @property
+    def labels(self) -> dict[str, Labels]:
+        return {self.task: Labels(("good", "bad"))}
+
+    def splits(self) -> tuple[str, ...]:
+        return ("test",)
+
+    def generate(self, split: str, where: str) -> Iterator[Record]:
+        for level in acceptability.LEVELS:
+            for number in range(self.sizes[split]):
+                made = acceptability.minimal_pair(level, number, self.task_seed)
+                at = f"{where} {level} {number}"
+                yield Choices(("",), level, at, options=(made.good, made.bad), label=0, id=f"world_{level}")
+
+
+class WorldFacts(WorldTask):
+    """Shaped like LAMA: facts of the language that no text beside the question tells, so only pre-training can have taught them.
+
+    A fact is `Choices` between whole sentences, the blank filled with the right word or with that of others. A record's `id` is the
+    relation: workplace, belongings, town (four options each), pronoun (two). There is one split, "test", which has all facts.
+    """
+
+    reads = Choices
+    task = "lama"
+
+    def __init__(self, task_seed: int = 1) -> None:
+        super().__init__(1, 1, 1, task_seed)
+
+    @property
+    def labels(self) -> dict[str, Labels]:
+        return {self.task: Labels(tuple("0123"))}
+
+    def splits(self) -> tuple[str, ...]:
+        return ("test",)
+
+    def generate(self, split: str, where: str) -> Iterator[Record]:
+        for fact in knowledge.facts(self.task_seed):
+            options = tuple(fact.sentence.replace(knowledge.BLANK, option) for option in fact.options)
+            yield Choices(("",), where=f"{where} {fact.subject}", options=options, label=fact.label, id=fact.relation)
+
+
+class WorldLastWords(WorldTask):
+    """Shaped like LAMBADA: passages whose last word the last sentence alone does not tell. There is one split, "test"."""
+
+    reads = LastWord
+    task = "lambada"
+
+    def __init__(self, test: int = 500, task_seed: int = 1) -> None:
+        super().__init__(1, 1, test, task_seed)
+
+    @property
+    def labels(self) -> dict[str, Labels]:
+        return {self.task: Labels(metrics=("accuracy", "perplexity"))}
+
+    def splits(self) -> tuple[str, ...]:
+        return ("test",)
+
+    def generate(self, split: str, where: str) -> Iterator[Record]:
+        for number in range(self.sizes[split]):
+            made = last_words.example(number, self.task_seed)
+            yield LastWord((made.passage,), where=f"{where} example {number}", target=made.word, id=str(number + 1))
 
 
 def _shown(record: Record) -> object:
@@ -327,10 +403,4 @@ def _race(fold: Fold, seed: int) -> Iterator[_Choice]:
         number += 1
 
 
-def _lama(fold: Fold, seed: int) -> Iterator[_Choice]:
-    facts: Sequence[knowledge.Knowledge] = [fact for fact in knowledge.facts(seed) if len(fact.options) == 4]
-    for number, fact in enumerate(facts):
-        yield (fact.sentence,), fact.options, fact.label, str(number)
-
-
-_CHOICES: dict[str, Callable[[Fold, int], Iterator[_Choice]]] = {"swag": _swag, "race": _race, "lama": _lama}
+_CHOICES: dict[str, Callable[[Fold, int], Iterator[_Choice]]] = {"swag": _swag, "race": _race}
