@@ -15,21 +15,19 @@ from cloze.scoring.squad import Gold
 PUNCTUATION = frozenset(
     "-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』"
 )  # the script's; it means to drop …… too, but never does
-_CHINESE = re.compile("[\u4e00-\u9fa5]")
-_APART = re.compile(r"""([;@#$%&?!()\[\]{}<>"—]|,(?!\d)|\.(?=\s*$)|(?:'(?:s|m|d|ll|re|ve)|n't)\b)""")
+_CHINESE = re.compile("([\u4e00-\u9fa5])")
+_APART = re.compile(r"""([;@#$%&?!()\[\]{}<>"—–]|\.{3,}|,(?!\d)|\.(?=\s*$)|(?:'(?:s|m|d|ll|re|ve)|n't)\b)""")
 
 
 def segments(answer: str) -> list[str]:
     """What answers are compared in: each Chinese character, and the words between them, in lower case and without punctuation.
 
-    The script has NLTK split what is not Chinese. The rules here are those of NLTK's word tokenizer that matter to answers: marks stand
-    apart, as do 's and n't and the last full stop; 3.5cm and u.s remain whole. Of the 9657 answers of CMRC's dev file all are split at
-    the same places (NLTK tells opening double quotes from closing ones, which are the same mark here).
+    The script has NLTK split what is not Chinese. Here are those rules of its word tokenizer that matter to answers, without its division
+    into sentences: marks stand apart, as do 's and n't and the last full stop; 3.5cm and u.s remain whole. Of the 9657 answers of CMRC's
+    dev file all are split at the same places (NLTK's tells opening double quotes from closing ones, which are the same mark here).
     """
     parts: list[str] = []
-    for stretch in re.split(
-        f"({_CHINESE.pattern})", "".join(c for c in answer.lower().strip() if c not in PUNCTUATION)
-    ):
+    for stretch in _CHINESE.split(_bare(answer)):
         parts += _APART.sub(r" \1 ", stretch).split()
     return parts
 
@@ -59,11 +57,11 @@ def f1(prediction: str, gold: str) -> float:
 
 def exact(prediction: str, gold: str) -> float:
     """1 if the answers are the same in lower case and without punctuation, white space within them counting."""
+    return float(_bare(prediction) == _bare(gold))
 
-    def bare(answer: str) -> str:
-        return "".join(character for character in answer.lower().strip() if character not in PUNCTUATION)
 
-    return float(bare(prediction) == bare(gold))
+def _bare(answer: str) -> str:
+    return "".join(character for character in answer.lower().strip() if character not in PUNCTUATION)
 
 
 def score_cmrc(gold: Gold, predictions: Mapping[str, str]) -> dict[str, float]:
