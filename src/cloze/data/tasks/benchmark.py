@@ -149,7 +149,8 @@ class Benchmark(TaskCorpus):
 
     def notes(self) -> list[str]:
         notes = [
-            f"{name}: {len(numbers):,} {reason} left out (the first: line {numbers[0]})"
+            f"{name}: {len(numbers):,} {reason if len(numbers) > 1 else reason.replace('rows', 'row', 1)} left out "
+            f"(the first: line {numbers[0]})"
             for name, reasons in self._passed.items()
             for reason, numbers in reasons.items()
         ]
