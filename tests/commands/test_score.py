@@ -381,3 +381,36 @@ def test_real_tagged_files(shared_data: Path, scores: Any) -> None:
     assert people == text.count("\tB-person") and found["f1"] == pytest.approx(100 * others / (people + others))
     ewt = shared_data / "tagging/ud_english_ewt/en_ewt-ud-dev.conllu"
     assert scores("tags", ewt, ewt) == {"accuracy": 100.0}
+
+
+@pytest.mark.data
+def test_what_training_writes_can_be_scored(shared_data: Path, scores: Any) -> None:
+    from cloze.data.base import Choices, Labelled, Tagged, TaskCorpus
+    from cloze.data.tasks.choices import Copa
+    from cloze.data.tasks.clue import Chid, Clue
+    from cloze.data.tasks.conll import Conll
+    from cloze.data.tasks.glue import Glue
+    from cloze.data.tasks.superglue import SuperGlue
+
+    def right(record: object) -> Any:
+        assert isinstance(record, Labelled | Choices | Tagged)
+        return record.tags if isinstance(record, Tagged) else record.label
+
+    fewclue, tagging = shared_data / "clue/fewclue", shared_data / "tagging/wnut17"
+    cases: list[tuple[str, TaskCorpus, Path]] = [
+        ("glue/mrpc", Glue("mrpc", str(shared_data / "glue")), shared_data / "glue/MRPC/dev.tsv"),
+        ("glue/cola", Glue("cola", str(shared_data / "glue")), shared_data / "glue/CoLA/dev.tsv"),
+        ("superglue/cb", SuperGlue("cb", str(shared_data / "superglue")), shared_data / "superglue/CB/val.jsonl"),
+        ("superglue/wsc", SuperGlue("wsc", str(shared_data / "superglue")), shared_data / "superglue/WSC/val.jsonl"),
+        ("superglue/copa", Copa(path=str(shared_data / "superglue/COPA")), shared_data / "superglue/COPA/val.jsonl"),
+        ("clue/tnews", Clue("tnews", str(fewclue), fold=0), fewclue / "tnews/dev_0.json"),
+        ("clue/chid", Chid(str(fewclue), fold=0), fewclue / "chid/dev_0.json"),
+        ("tags", Conll(path=str(tagging)), tagging / "emerging.dev.conll"),
+    ]
+    for name, corpus, gold in cases:
+        records = list(corpus.split_records("validation"))
+        ((file, content),) = corpus.submission("validation", records, [right(record) for record in records]).items()
+        found = {
+            metric: value for metric, value in scores(name, gold, write(file, content)).items() if metric != "types"
+        }
+        assert list(found.values()) == pytest.approx([100.0] * len(found)), name

@@ -172,7 +172,7 @@ def predicted_labels(file: File, name: str, task: Task) -> Labels:
     if name == "superglue/multirc":
         return Labels(list(_answers_of(rows, task)))
     named = rows.column("idx", "id", "index") if isinstance(rows, JsonRows) else rows.column("index")
-    column = rows.column("label") if isinstance(rows, JsonRows) else rows.column("prediction")
+    column = rows.column("label", "answer") if isinstance(rows, JsonRows) else rows.column("prediction")
     found = [
         Label(str(_value(row, named)), _checked(_value(row, column), task, row.where), row.where)
         for row in _whole(rows)
