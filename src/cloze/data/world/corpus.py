@@ -13,6 +13,7 @@ import numpy as np
 from cloze.data import keyed
 from cloze.data.base import Corpus, Split, Text
 from cloze.data.world import words
+from cloze.data.world.demonstrations import tell_or_list
 from cloze.data.world.documents import Document, OrderCue, Style, tell
 from cloze.data.world.lexicon import Lexicon, lexicon
 from cloze.errors import Refusal, did_you_mean
@@ -40,6 +41,7 @@ class World(Corpus):
     topic_overlap: share of things that are drawn from all topics. cast_overlap: share of persons drawn from all names
         rather than from the topic's own eight. noise: share of sentences that are followed by one about something else.
     language_seed: another seed is another corpus in the same language.
+    demonstrations: share of documents that are lists of solved examples ("loaf => loaves"), each in a document's stead.
     """
 
     generated = True
@@ -55,6 +57,7 @@ class World(Corpus):
         cast_overlap: float = 0.5,
         noise: float = 0.03,
         language_seed: int = 1,
+        demonstrations: float = 0.0,
     ) -> None:
         for name, count in (
             ("documents", documents),
@@ -70,6 +73,8 @@ class World(Corpus):
                 raise Refusal(f"data.{name}={share} must lie in [0, 1].")
         if not 0.0 <= noise <= 0.5:
             raise Refusal(f"data.noise={noise} must lie in [0, 0.5].")
+        if not 0.0 <= demonstrations <= 1.0:
+            raise Refusal(f"data.demonstrations={demonstrations} must lie in [0, 1].")
         if order_cue not in get_args(OrderCue):
             raise Refusal(f"data.order_cue={order_cue} is not known{did_you_mean(str(order_cue), get_args(OrderCue))}")
         self.sizes: dict[Split, int] = {"train": documents, "validation": validation_documents, "test": test_documents}
@@ -77,6 +82,7 @@ class World(Corpus):
         self.topic_overlap = topic_overlap
         self.cast_overlap = cast_overlap
         self.style = Style(order_cue, noise)
+        self.demonstrations = demonstrations
         self.language_seed = language_seed
 
     @property
@@ -89,7 +95,8 @@ class World(Corpus):
 
     def digest(self) -> str:
         """sha256 of the text of training documents 0..999 (however many the split has), each followed by a blank line."""
-        return _digest(self.topics, self.topic_overlap, self.cast_overlap, self.style, self.language_seed)
+        settings = (self.topics, self.topic_overlap, self.cast_overlap, self.style, self.language_seed)
+        return _digest(*settings, self.demonstrations)
 
     def fingerprint(self) -> str:
         settings = json.dumps(["world", VERSION, self.digest(), sorted(self.sizes.items())])
@@ -120,7 +127,13 @@ class World(Corpus):
     def _tell(self, split: Split, numbers: np.ndarray[tuple[int], np.dtype[np.int64]]) -> list[Document]:
         words = self.lexicon
         keys = keyed.keys(keyed.key(self.language_seed, "world", split), numbers).tolist()
-        return [tell(words, key, self.style) for key in keys]
+        if not self.demonstrations:
+            return [tell(words, key, self.style) for key in keys]
+        list_keys = keyed.keys(keyed.key(self.language_seed, "world lists", split), numbers).tolist()
+        return [
+            tell_or_list(words, key, list_key, self.style, self.demonstrations)
+            for key, list_key in zip(keys, list_keys, strict=True)
+        ]
 
 
 def _range(part: Part) -> tuple[Split, np.ndarray[tuple[int], np.dtype[np.int64]]]:
@@ -137,8 +150,12 @@ def text_of(document: Document, where: str) -> Text:
 
 
 @lru_cache(maxsize=32)
-def _digest(topics: int, topic_overlap: float, cast_overlap: float, style: Style, language_seed: int) -> str:
-    world = World(1000, 1, 1, topics, style.order_cue, topic_overlap, cast_overlap, style.noise, language_seed)
+def _digest(
+    topics: int, topic_overlap: float, cast_overlap: float, style: Style, language_seed: int, demonstrations: float
+) -> str:
+    world = World(
+        1000, 1, 1, topics, style.order_cue, topic_overlap, cast_overlap, style.noise, language_seed, demonstrations
+    )
     digest = hashlib.sha256()
     for record in world.records("train"):
         assert isinstance(record, Text)
