@@ -23,7 +23,7 @@ from cloze.schema import Node, faults, fits, locate
 
 RUNTIME = {
     "model": ("vocabulary", "length", "pooler", "generator"),
-    "objective": ("model", "vocabulary", "length", "family", "labels"),
+    "objective": ("model", "vocabulary", "length", "family", "labels", "tokenizer"),
 }
 SINGLE = (
     "data",
@@ -328,7 +328,7 @@ def _trial_build(checked: Checked) -> list[str]:
             found += [] if made.continuous else _memory_without_effect(checked)
             if model is not None:
                 head = Node("objective", checked.objective, checked.objective_settings)
-                learner = head.build(model=model, vocabulary=vocabulary, labels=_SOME_LABELS)
+                learner = head.build(model=model, vocabulary=vocabulary, labels=_SOME_LABELS, tokenizer=None)
                 if "finetune" in ready:
                     way: Finetuning = ready["finetune"]
                     Course.install(way, model)

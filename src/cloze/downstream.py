@@ -18,6 +18,7 @@ from cloze.data.records import tokenized_records
 from cloze.errors import Refusal, RunFailure
 from cloze.inference.reading import device_of, judging
 from cloze.models.storage import write_atomically, write_json
+from cloze.objectives.framing import RecordExamples
 from cloze.objectives.supervised import Supervised
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def outcomes(
             raise Refusal(f"{corpus.announcement}: there is no {split} split; it has {', '.join(known)}")
     found = []
     for split in splits or [each for each in known if each != "train"]:
-        texts = tokenized_records(corpus, split, prepared.tokenizer)
+        assert isinstance(prepared.builder, RecordExamples)
+        texts = tokenized_records(corpus, split, prepared.tokenizer, prepared.builder.reworded)
         examples = prepared.builder.judge().build(texts, keyed.key("validation examples"))
         rows = seen(prepared, examples, precision)
         objective = prepared.objective

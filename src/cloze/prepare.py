@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from cloze.check import Checked
 from cloze.data import keyed
@@ -18,7 +19,7 @@ from cloze.data.examples import indexed
 from cloze.data.languages import evened, idle, numbered
 from cloze.data.records import tokenized_records
 from cloze.data.store import tokenized
-from cloze.data.tokenizers import Tokenizer, obtain
+from cloze.data.tokenizers import Tokenizer, obtain, with_sentinels
 from cloze.errors import Refusal
 from cloze.finetuning.ways import Finetuning
 from cloze.models.base import Backbone
@@ -94,24 +95,27 @@ def prepare(checked: Checked, initial: Initial | None = None, say: Say = print) 
             raise Refusal(
                 f"init={top.init}: its tokenizer has no {', '.join(missing)} token, which {checked.name} needs"
             )
+        if learns_from_records and len(tokenizer.sentinels) < sentinels:  # tokens that are new at fine-tuning
+            tokenizer = with_sentinels(tokenizer, sentinels)
     else:
         wanted = checked.nodes["tokenizer"].build()
         tokenizer = obtain(wanted, corpus, special_tokens, sentinels, cache, say)
     known = () if initial is None else initial.languages
     labels = corpus.labels if isinstance(corpus, TaskCorpus) else {}
-    train_text: TokenizedCorpus
-    validation_text: TokenizedCorpus
-    if learns_from_records:
-        train_text = tokenized_records(corpus, "train", tokenizer, say)
-        validation_text = tokenized_records(corpus, "validation", tokenizer, say)
-    else:
-        train_text = numbered(tokenized(corpus, "train", tokenizer, cache, say=say), known)
-        validation_text = tokenized(corpus, "validation", tokenizer, cache, say=say)
-        validation_text = numbered(validation_text, train_text.language_names or known)
     vocabulary = tokenizer.vocabulary
     builder: ExampleBuilder = Node("objective", builder_class, checked.builder_settings).build(
         vocabulary=vocabulary, length=top.length, family=family, labels=labels
     )
+    train_text: TokenizedCorpus
+    validation_text: TokenizedCorpus
+    if isinstance(builder, RecordExamples):
+        assert isinstance(corpus, TaskCorpus)
+        train_text = tokenized_records(corpus, "train", tokenizer, builder.reworded, say)
+        validation_text = tokenized_records(corpus, "validation", tokenizer, builder.reworded, say)
+    else:
+        train_text = numbered(tokenized(corpus, "train", tokenizer, cache, say=say), known)
+        validation_text = tokenized(corpus, "validation", tokenizer, cache, say=say)
+        validation_text = numbered(validation_text, train_text.language_names or known)
     settings = checked.builder_settings
     train = indexed(builder, train_text, keyed.key(top.seed, "examples"), settings, cache)
     train = evened(train, corpus.language_sampling, top.seed)
@@ -130,7 +134,7 @@ def prepare(checked: Checked, initial: Initial | None = None, say: Say = print) 
     model.spell([tokenizer.token(number) for number in range(vocabulary.size)])
     torch.manual_seed(keyed.key(top.seed, "objective") >> 1)  # so that two objectives start from the same model
     objective: Objective[Any, Any] = Node("objective", checked.objective, checked.objective_settings).build(
-        model=model, vocabulary=vocabulary, labels=labels
+        model=model, vocabulary=vocabulary, labels=labels, tokenizer=tokenizer
     )
     for name in objective.idle(model):
         model.get_parameter(name).requires_grad_(False)
@@ -235,6 +239,7 @@ def _load(initial: Initial, model: Backbone, objective: Objective[Any, Any], say
     for name, module in (("model", model), ("objective", objective)):
         own = module.state_dict()
         given = {key.removeprefix(f"{name}."): value for key, value in weights.items() if key.startswith(f"{name}.")}
+        given = {key: _grown(value, own.get(key), initial.tokenizer.vocabulary.size) for key, value in given.items()}
         fitting = {key: value for key, value in given.items() if key in own and own[key].shape == value.shape}
         wrong = [key for key in given if key in own and own[key].shape != given[key].shape]
         if name == "model" and wrong:
@@ -248,6 +253,15 @@ def _load(initial: Initial, model: Backbone, objective: Objective[Any, Any], say
             + _few(", fresh here", fresh)
             + _few(", not used", unused)
         )
+
+
+def _grown(given: Tensor, own: Tensor | None, before: int) -> Tensor:
+    """A table with a row for each of the `before` tokens of a vocabulary that has grown since: new tokens keep the rows that they have."""
+    if own is None or given.shape == own.shape or not len(given.shape):
+        return given
+    if len(given) != before or len(own) < before or given.shape[1:] != own.shape[1:]:
+        return given
+    return torch.cat([given.to(own.dtype), own[before:]])
 
 
 def _few(label: str, names: list[str]) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from cloze.data import cache as caches
-from cloze.data.base import Corpus, Passage, Record, Tagged, Text, TokenizedRecords
+from cloze.data.base import Passage, Record, Tagged, TaskCorpus, Text, TokenizedRecords
 from cloze.data.tokenizers import Tokenizer
 from cloze.errors import Refusal
 
@@ -17,15 +17,25 @@ _AT_ONCE = 4096  # records that are handed to the tokenizer together
 
 
 def tokenized_records(
-    corpus: Corpus, split: str, tokenizer: Tokenizer, say: Callable[[str], object] = lambda line: None
+    corpus: TaskCorpus,
+    split: str,
+    tokenizer: Tokenizer,
+    reworded: Callable[[Sequence[Record], str], Sequence[Record]] = lambda records, task: records,
+    say: Callable[[str], object] = lambda line: None,
 ) -> TokenizedRecords:
-    """A split of a corpus of tasks. `say` gets a line or two for the user. Raises Refusal where it is not there, malformed or empty."""
+    """A split of a corpus of tasks. `reworded` says what an objective makes of the records' texts before they are tokenised. `say` gets a
+    line or two for the user. Raises Refusal where the split is not there, malformed or empty."""
     started = time.perf_counter()
-    records = [record for part in corpus.parts(split) for record in corpus.read(part)]  # type: ignore[arg-type]
+    records: Sequence[Record] = [
+        record
+        for part in corpus.parts(split)  # type: ignore[arg-type]
+        for record in corpus.read(part)
+    ]
     for note in corpus.notes():
         say(f"{split}: {note}")
     if not records:
         raise Refusal(f"the {split} split of this corpus holds no example")
+    records = reworded(records, corpus.name)
     made = of_records(records, tokenizer, caches.digest("records", corpus.fingerprint(), split, tokenizer.fingerprint))
     seconds = time.perf_counter() - started
     say(f"tokenised {split}: {len(records):,} records, {len(made.tokens):,} tokens in {seconds:.1f} s")

@@ -6,6 +6,7 @@ are asked for by *role* (pad unk cls sep mask bos eos); how a role is written is
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import itertools
 import json
@@ -803,6 +804,19 @@ def adapted(tokenizer: Tokenizer, special_tokens: Sequence[str], sentinels: int,
             f"the tokenizer {name} has {len(tokenizer.sentinels)} sentinels <extra_id_…>; this objective needs {sentinels}"
         )
     return Tokenizer(tokenizer._backend, roles, tokenizer.sentinels)
+
+
+def with_sentinels(tokenizer: Tokenizer, count: int) -> Tokenizer:
+    """The same tokenizer with `count` sentinels: those that it lacks are new tokens behind all others."""
+    import tokenizers
+
+    surfaces = [f"<extra_id_{number}>" for number in range(count)]
+    backend = tokenizers.Tokenizer.from_str(tokenizer._backend.to_str())
+    backend.add_special_tokens([tokenizers.AddedToken(surface, special=True) for surface in surfaces])
+    made = Tokenizer(backend, tokenizer.roles, [*tokenizer.sentinels, *surfaces[len(tokenizer.sentinels) :]])
+    size = max(made.vocabulary.size, tokenizer.vocabulary.size)  # an embedding may have more rows than there are tokens
+    made.vocabulary = dataclasses.replace(made.vocabulary, size=size)
+    return made
 
 
 def _loaded(path: Path, lowercase: bool | None) -> Tokenizer:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from cloze.data.base import Packed, TokenizedCorpus, TokenizedRecords, Vocabulary
+from cloze.data.base import Packed, Record, TokenizedCorpus, TokenizedRecords, Vocabulary
 from cloze.errors import Refusal
 from cloze.models.base import Backbone, Bidirectional, Causal, EncoderDecoder
 from cloze.objectives.base import ExampleBuilder
@@ -150,6 +150,10 @@ class RecordExamples(ExampleBuilder):
     @classmethod
     def needs(cls, settings: dict[str, Any]) -> tuple[tuple[str, ...], int]:
         return cls.special_tokens, 3 if settings.get("frame") == "delimited" else 0
+
+    def reworded(self, records: Sequence[Record], task: str) -> Sequence[Record]:
+        """The records as they are tokenised: another text of the same example, where the objective asks in words of its own."""
+        return records
 
     def judge(self) -> RecordExamples:
         import copy
