@@ -19,6 +19,13 @@ GLUE = {
 }
 
 
+def write(folder: Path, content: str) -> None:
+    """A task's folder, the same rows in both files."""
+    folder.mkdir(parents=True)
+    for split in ("train", "dev"):
+        (folder / f"{split}.tsv").write_text(content, "utf-8")
+
+
 def kept(out: Path, side: str, task: str, seed: int, seconds: float = 10.0, **scores: float) -> None:
     found = {"settings": asdict(finetuning.TASKS[task].settings), "scores": scores, "cpu_seconds": seconds}
     finetuning.record(out, side, task, seed).write_text(json.dumps({"side": side, "task": task, "seed": seed, **found}))
@@ -28,8 +35,8 @@ def test_the_table(tmp_path: Path) -> None:
     for seed, (theirs, ours) in enumerate([(0.40, 0.42), (0.42, 0.45), (0.44, 0.48)], 1):
         kept(tmp_path, "theirs", "cola", seed, 30, matthews=theirs)
         kept(tmp_path, "ours", "cola", seed, 12, matthews=ours)
-        kept(tmp_path, "theirs", "squad", seed, exact_match=100 * theirs, f1=50.0)
-    kept(tmp_path, "ours", "squad", 2, exact_match=41.0, f1=51.5)
+        kept(tmp_path, "theirs", "squad", seed, exact_match=theirs, f1=0.5)
+    kept(tmp_path, "ours", "squad", 2, exact_match=0.41, f1=0.515)
     header, rule, cola, exact, f1 = finetuning.table(tmp_path, ["cola", "squad"], [1, 2, 3]).splitlines()
     assert header.count("|") == rule.count("|") == cola.count("|")
     # means 42 and 45, variances 4 and 9: 3 points are 3 / sqrt(6.5) deviations
@@ -42,7 +49,7 @@ def test_the_table(tmp_path: Path) -> None:
 
 def test_what_is_there_is_not_run_again(tmp_path: Path) -> None:
     data, out, ran = tmp_path / "data", tmp_path / "out", []
-    (data / "glue/CoLA").mkdir(parents=True)
+    write(data / "glue/CoLA", GLUE["cola"])
 
     def runner(task: str, seed: int, folder: Path, out: Path) -> tuple[dict[str, float], float, float]:
         ran.append((task, seed, folder))
@@ -54,10 +61,10 @@ def test_what_is_there_is_not_run_again(tmp_path: Path) -> None:
         finetuning.run_all("ours", ["cola"], [1, 3, 2], data, out, runner)
     finetuning.run_all("ours", ["cola"], [1, 2], data, out, runner)
     assert [seed for _, seed, _ in ran] == [1, 3, 2]
-    assert ran[0] == ("cola", 1, data / "glue/CoLA")
+    assert ran[0] == ("cola", 1, out / "data/cola")
     found = json.loads(finetuning.record(out, "ours", "cola", 2).read_text())
-    assert found["scores"] == {"matthews": 0.2} and found["settings"]["epochs"] > 0 and found["cpu_seconds"] == 3.0
-    assert sorted(path.name for path in out.iterdir()) == ["ours-cola-1.json", "ours-cola-2.json"]
+    assert found["scores"] == {"matthews": 0.2} and found["settings"]["steps"] > 0 and found["cpu_seconds"] == 3.0
+    assert sorted(path.name for path in out.glob("*.*")) == ["ours-cola-1.json", "ours-cola-2.json"]
 
     path = finetuning.record(out, "ours", "cola", 1)
     path.write_text(path.read_text().replace('"batch": 32', '"batch": 16'))
@@ -68,7 +75,7 @@ def test_what_is_there_is_not_run_again(tmp_path: Path) -> None:
 
 
 def test_a_run_that_fails_leaves_no_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "glue/CoLA").mkdir(parents=True)
+    write(tmp_path / "glue/CoLA", GLUE["cola"])
     monkeypatch.setattr("sys.executable", "/bin/false")
     with pytest.raises(SystemExit, match=r"ended with 1; .*theirs-cola-1\.log"):
         finetuning.main(
@@ -78,20 +85,23 @@ def test_a_run_that_fails_leaves_no_record(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_both_sides_read_the_same_subset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = finetuning.Settings(epochs=1, learning_rate=1e-4, batch=32, rows=2)
-    monkeypatch.setitem(finetuning.TASKS, "sst2", finetuning.Task("glue/SST-2", ("accuracy",), settings))
-    source = tmp_path / "glue/SST-2"
-    source.mkdir(parents=True)
-    for split in ("train", "dev"):
-        (source / f"{split}.tsv").write_text(GLUE["sst2"])
-    folder = finetuning.prepared("sst2", tmp_path, tmp_path / "out")
-    assert finetuning_theirs.rows("sst2", folder / "train.tsv") == ([['"a fine day ', "a dull one"]], [1.0, 0.0])
-    assert (folder / "dev.tsv").read_bytes() == (source / "dev.tsv").read_bytes()
+    for task, rows in (("sst2", 2), ("cola", 1), ("mrpc", 0)):
+        settings = finetuning.Settings(steps=1, learning_rate=1e-4, batch=32, rows=rows)
+        monkeypatch.setitem(finetuning.TASKS, task, finetuning.Task(f"glue/{task}", (), settings))
+        write(tmp_path / "glue" / task, GLUE[task])
+        folder = finetuning.prepared(task, tmp_path, tmp_path / "out")
+        assert (folder / "dev.tsv").read_text("utf-8") == GLUE[task]
+        _, labels = finetuning_theirs.rows(task, folder / "train.tsv")
+        assert labels == {"sst2": [1, 0], "cola": [1], "mrpc": [1]}[task]
+    assert finetuning_theirs.rows("sst2", tmp_path / "out/data/sst2/train.tsv")[0] == [['"a fine day ', "a dull one"]]
+    with pytest.raises(SystemExit, match="STS-B"):
+        finetuning.prepared("stsb", tmp_path, tmp_path / "out")
 
     passage = {"context": "c", "qas": [{"id": "1"}, {"id": "2"}, {"id": "3"}]}
     content: dict[str, Any] = {"version": "1.1", "data": [{"title": "t", "paragraphs": [passage, passage]}]}
     (article,) = finetuning.first_questions(content, 2)["data"]
     assert article["title"] == "t" and [len(each["qas"]) for each in article["paragraphs"]] == [2, 2]
+    assert finetuning.first_questions(content, 0) == content
 
 
 def test_their_rows(tmp_path: Path) -> None:
@@ -109,7 +119,7 @@ def test_their_scores() -> None:
     ranks = finetuning_theirs.glue_scores("stsb", np.array([[0.1], [0.2], [4.0]]), np.array([1.0, 2.0, 3.0]))
     assert ranks["spearman"] == pytest.approx(1) and ranks["pearson"] < 0.9
     answers = finetuning_theirs.squad_scores(["The red fox", "blue"], [["red fox", "fox"], ["green"]])
-    assert answers == {"exact_match": 50.0, "f1": 50.0}
+    assert answers == {"exact_match": 0.5, "f1": 0.5}
 
 
 def test_their_windows_and_answers() -> None:
@@ -120,7 +130,7 @@ def test_their_windows_and_answers() -> None:
     context = "In the harbour lay 20 ships; the (old) keeper counted them twice, and wrote the number down."
     answer = {"text": "(old) keeper", "answer_start": context.index("(old)")}
     asked = [{"question": "Who counted?", "context": context, "answers": [answer]}]
-    settings = finetuning.Settings(epochs=1, learning_rate=1e-4, batch=1, length=20, stride=8)
+    settings = finetuning.Settings(steps=1, learning_rate=1e-4, batch=1, length=20, stride=8)
     encoded, owners, inside = finetuning_theirs.windows(tokenizer, asked, settings)
     assert owners == [0] * len(inside) and len(inside) > 1
     goals = [finetuning_theirs.target(spans, answer) for spans in inside]
