@@ -1,4 +1,4 @@
-"""The commands: `python train.py …` and `cloze train|predict|evaluate|score|export|world …`. What is heavy is imported late."""
+"""The commands: `python train.py …` and `cloze train|glue|predict|evaluate|score|export|world …`. What is heavy is imported late."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ def main() -> None:
     """`cloze COMMAND …`; ends the process."""
     commands: dict[str, Callable[[Sequence[str]], int]] = {
         "train": _train,
+        "glue": _glue,
         "predict": _predict,
         "evaluate": _evaluate,
         "score": _score,
@@ -43,11 +44,12 @@ def main() -> None:
 
 
 _COMMANDS = """cloze train WORDS…        train (the same as python train.py WORDS…; see cloze train --help)
+cloze glue RUN --data DIR a run for each task of GLUE, and their table beside the published rows
 cloze predict RUN TEXT…   what a trained model says: fills [MASK]s, goes on with a text, writes it again, gives vectors
 cloze evaluate RUN        perplexity per token and per word, bits per byte, of a whole split
 cloze score TASK GOLD P   predictions P against gold data, as the scorers of SQuAD, GLUE, SuperGLUE, CLUE and CoNLL count
 cloze export RUN DIR      write a Hugging Face directory that transformers loads
-cloze world --tasks DIR   write the generated language's tasks in the formats of GLUE, SQuAD, CoNLL and SWAG"""
+cloze world --tasks DIR   write the generated language's tasks in the formats of GLUE, SQuAD, CoNLL, SWAG, RACE, BLiMP"""
 
 
 def _guarded(command: Callable[[Sequence[str]], int], words: Sequence[str]) -> int:
@@ -94,7 +96,10 @@ def _train(words: Sequence[str]) -> int:
             f"{unknown[0]} is not an option{did_you_mean(unknown[0], ['--help', '--cfg', '--multirun', '--debug'])}"
         )
     from cloze.starting import complete, with_family
+    from cloze.suites.names import names_all_of_glue
 
+    if names_all_of_glue(settings):
+        return _all_of_glue(settings, flags)
     if any(word.startswith("sweeps=") for word in settings):
         from cloze.multirun import run_grid, study
 
@@ -119,6 +124,14 @@ def _train(words: Sequence[str]) -> int:
     return execute(composed)
 
 
+def _all_of_glue(settings: Sequence[str], flags: Sequence[str]) -> int:
+    if any(word.startswith("sweeps=") for word in settings) or {"-m", "--multirun"} & set(flags):
+        raise Refusal("data=glue/all is several runs already: lists are data.tasks=[cola,mrpc] data.seeds=[1,2,3]")
+    from cloze.suites import glue
+
+    return glue.run(glue.understood(settings))
+
+
 def _show_config(settings: Sequence[str], resolve: bool) -> int:
     from omegaconf import OmegaConf
 
@@ -127,6 +140,18 @@ def _show_config(settings: Sequence[str], resolve: bool) -> int:
 
     print(OmegaConf.to_yaml(compose(complete(settings)[0]).config, resolve=resolve), end="")
     return 0
+
+
+def _glue(words: Sequence[str]) -> int:
+    from cloze.commands import glue
+
+    parser = _Parser(
+        prog="cloze glue",
+        description="A run for each task of GLUE, their table beside the published rows, and the files that the leaderboard takes.",
+    )
+    glue.add_arguments(parser)
+    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
+    return glue.run(parser.parse_intermixed_args(words))
 
 
 def _predict(words: Sequence[str]) -> int:
