@@ -263,6 +263,7 @@ def test_xcopa_lies_in_a_folder_for_each_language(tmp_path: Path) -> None:
     assert Copa(path=str(tmp_path / "zh"), language="zh").splits() == ("validation", "test")
     trained = Copa(path=str(tmp_path), language="et", train_path=written(tmp_path, lines(COPA), "copa.jsonl"))
     assert trained.splits() == ("train", "validation", "test")
+    assert [choices(trained, split)[0].language for split in trained.splits()] == ["en", "et", "et"]
     with pytest.raises(Refusal, match=r"data.language=ett is not in .*did you mean et\? Accepted: et, zh"):
         Copa(path=str(tmp_path), language="ett").splits()
 

@@ -334,6 +334,8 @@ class Copa(_ChoiceFiles):
 
     def _keyed(self, source: Any, split: Split) -> Iterator[tuple[str, Record]]:
         language = self.language or ""
+        if language and not str(source).removesuffix(source.packing).endswith(f".{language}.jsonl"):
+            language = "en"  # COPA's own, to train on
 
         def make(row: Row) -> Keyed:
             premise, asked = field(row.fields, "premise", str), field(row.fields, "question", str)

@@ -151,7 +151,7 @@ class SplitFiles(TaskCorpus):
 
     @property
     def announcement(self) -> str:
-        held = [f"{split} {source}" for split, source in self.sources.items()]
+        held = [f"{split} {self.sources[split]}" for split in SPLITS if split in self.sources]
         if self._share:
             held.append(
                 f"validation {self._share:g} of it" if len(held) == 1 else f"validation {self._share:g} of train"
