@@ -16,7 +16,7 @@ from typing import Any, Literal
 from cloze.data import cache as caches
 from cloze.data import splits
 from cloze.data.base import Labelled, Labels, Record
-from cloze.data.files import Bad, find, lines
+from cloze.data.files import Bad, find, lines, open_file
 from cloze.data.tasks.benchmark import Benchmark, Maker, id_of, label_of, text_of
 from cloze.data.tasks.rows import FileRows, Row, Rows, file_in
 from cloze.errors import Refusal
@@ -121,7 +121,8 @@ class _Archive(Rows):
 
     def __init__(self, path: Path, split: str) -> None:
         self.name = f"{path}, {split}"
-        self.size = path.stat().st_size * 4
+        self._file = find("data.path", str(path))[0]
+        self.size = self._file.size * 4
         self._path, self._split = path, split
 
     @property
@@ -134,7 +135,8 @@ class _Archive(Rows):
     def __iter__(self) -> Iterator[Row]:
         read = 0
         try:
-            with tarfile.open(self._path, "r|*") as archive:
+            # unpacked by us: tarfile takes a packed file that was cut off for one that is at its end
+            with open_file(self._file) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
                 for member in archive:
                     read += member.size
                     if read > _UNPACKED:
