@@ -193,6 +193,23 @@ def test_parameters_that_were_not_to_train_do_not() -> None:
         Course(Finetuning(trains="head"), model, nn.Module())
 
 
+@pytest.mark.parametrize("way", [{"adapter": "lora"}, {"adapter": "bottleneck"}, {}])
+def test_what_no_loss_depends_on_is_not_counted(way: dict[str, Any]) -> None:
+    """A T5 whose encoder alone is read: its layers stand right below the head, and nothing that lies on the decoder trains."""
+    model, reader = T5(40, 24, False, layers=2, width=32, heads=2, head_width=8, inner=48), Reader()
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(not name.startswith("decoder."))
+    settings = Finetuning(layer_decay=0.5, trains="head" if way else "all", **way)
+    Course.install(settings, model)
+    course = Course(settings, model, reader)
+    assert course.able and not any(name.startswith("model.decoder.") for name in course.able)
+    assert len(course.groups) == 4
+    rates = {name: factor for name, factor in course.factors().items() if name in course.able}
+    assert {name.split(".")[3] for name, factor in rates.items() if factor == 0.5 and ".layers." in name} == {"1"}
+    assert {name.split(".")[3] for name, factor in rates.items() if factor == 0.25 and ".layers." in name} == {"0"}
+    assert "model.encoder.final_norm.weight" in course.able or way == {"adapter": "lora"}
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -314,7 +314,7 @@ def test_two_processes_finetune_as_one(way: str, tmp_path: Path) -> None:
     process: subprocess.Popen[str] = start(tmp_path / "two", *words, "--devices", 2)
     _, err = process.communicate(timeout=250)
     assert process.returncode == 0, err
-    run(tmp_path / "one", parts(way, dropout=0.0, steps=8))
+    run(tmp_path / "one", jobs.parts(layers=2, dropout=0.0, steps=8, finetuning=Finetuning(**WAYS[way])))
     for mine, theirs in zip(curve(tmp_path / "two"), curve(tmp_path / "one"), strict=True):
         assert {k: pytest.approx(v, rel=1e-3, abs=1e-6) for k, v in theirs.items()} == mine
     one, two = (read_model(tmp_path / name).weights for name in ("one", "two"))

@@ -12,6 +12,7 @@ from cloze.errors import Refusal, with_article
 from cloze.models.base import Backbone
 from cloze.models.switch import SparseFeedForward
 
+ADAPTER = ".adapter."  # stands in the names of an adapter's weights, behind the name of what it follows
 DEVIATION = 1e-3  # with which both layers begin, as in the published code: next to nothing is added at first
 
 

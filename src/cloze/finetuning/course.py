@@ -12,7 +12,7 @@ from torch import nn
 
 from cloze.errors import Refusal, with_article
 from cloze.finetuning import low_rank
-from cloze.finetuning.bottleneck import add_bottlenecks
+from cloze.finetuning.bottleneck import ADAPTER, add_bottlenecks
 from cloze.finetuning.prompt import add_prompt
 from cloze.finetuning.ways import Finetuning
 from cloze.models.base import Backbone
@@ -45,8 +45,11 @@ class Course:
 
     def __init__(self, way: Finetuning, model: Backbone, objective: nn.Module) -> None:
         self.way = way
-        self.groups = groups(model, objective)
-        self.able = self._able(model, objective)  # every parameter that trains at some step
+        alive = _alive(nn.ModuleDict({"model": model, "objective": objective}))
+        # layers that no loss depends on (above the one that is read, a decoder that is given nothing) are not counted
+        found = [[name for name in group if name in alive] for group in groups(model, objective)]
+        self.groups = [*(group for group in found[:-1] if group), found[-1]]
+        self.able = self._able(model, alive)  # every parameter that trains at some step
         if not self.able:
             raise Refusal(
                 f"finetune.trains={way.trains} leaves nothing to train: {type(objective).__name__} has no weights of its own on "
@@ -63,11 +66,10 @@ class Course:
         elif way.adapter == "prompt":
             add_prompt(model, way.prompt_tokens or 20)
 
-    def _able(self, model: Backbone, objective: nn.Module) -> frozenset[str]:
-        way, everything = self.way, dict(nn.ModuleDict({"model": model, "objective": objective}).named_parameters())
-        trained = {name for name, parameter in everything.items() if parameter.requires_grad}
+    def _able(self, model: Backbone, alive: frozenset[str]) -> frozenset[str]:
+        way = self.way
         if way.trains == "all":
-            return frozenset(trained)
+            return alive
         able = {name for name in self.groups[-1] if not name.startswith("model.prompt.") or way.adapter == "prompt"}
         if way.trains == "biases":
             biases = {name for group in self.groups[:-1] for name in group if _is_bias(name)}
@@ -77,11 +79,11 @@ class Course:
                 )
             able |= biases
         if way.adapter == "lora":
-            able |= {name for name in everything if low_rank.is_added(name)}
+            able |= {name for name in alive if low_rank.is_added(name)}
         elif way.adapter == "bottleneck":
             norms = {f"model.{path}." for path, module in model.named_modules() if isinstance(module, _NORMS)}
-            able |= {name for name in everything if ".adapter." in name or f"{name.rpartition('.')[0]}." in norms}
-        return frozenset(able & trained)
+            able |= {name for name in alive if ADAPTER in name or f"{name.rpartition('.')[0]}." in norms}
+        return frozenset(able)
 
     # --- rates -----------------------------------------------------------------------------------------------------------------
 
@@ -151,6 +153,22 @@ class Course:
             raise Refusal(
                 f"{word} stands before a text, and here text goes on from batch to batch; take objective.documents=packed"
             )
+
+
+def _alive(everything: nn.Module) -> frozenset[str]:
+    """The parameters that may train: those that nobody has switched off, and of what is added to a weight or a layer only what was
+    added to one of these (else processes that add up gradients would wait for one that never comes)."""
+    trained = [name for name, parameter in everything.named_parameters() if parameter.requires_grad]
+    hosts = {_host(name) for name in trained if _host(name) != name}
+    idle = {host for host in hosts if not any(name.startswith(host) and _host(name) == name for name in trained)}
+    return frozenset(name for name in trained if _host(name) not in idle)
+
+
+def _host(name: str) -> str:
+    """Where what is added with a parameter was added: how the names there begin; other parameters' own names."""
+    if low_rank.is_added(name):
+        return name.rsplit(".", 2)[0] + ".original"
+    return name.partition(ADAPTER)[0] + "." if ADAPTER in name else name
 
 
 def _is_bias(name: str) -> bool:
