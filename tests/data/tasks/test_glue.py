@@ -281,7 +281,7 @@ def test_what_is_not_there(glue: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("task", "lines", "said"),
     [
-        ("mrpc", [MRPC.replace("#2 String", "#2 Sting"), "1\t1\t2\ta\tb"], r"tsv, line 1: no column #2 String or sentence2; did you mean #2 Sting\?"),
+        ("mrpc", [MRPC.replace("#2 String", "#2 Sting"), "1\t1\t2\ta\tb"], r"line 1: no column #2 String .*; did you mean #2 Sting\?"),
         ("mrpc", [MRPC, "1\t1\t2\ta\tb", "2\t1\t2\ta\tb"], r"train.tsv, line 3: column Quality: '2' is not a label. Accepted: 0, 1"),
         ("mrpc", [MRPC, "2\t1\t2\ta\tb"], r"train.tsv, line 2: column Quality: '2' is not a label"),
         ("mrpc", [MRPC, "\t1\t2\ta\tb"], r"line 2: column Quality: the label is missing. Accepted: 0, 1"),

@@ -134,13 +134,16 @@ class Benchmark(TaskCorpus):
                 passed.setdefault(str(reason), []).append(row.number)
             except Fault as fault:
                 if self.on_bad != "drop":
-                    hint = ". Or leave such rows out: data.on_bad=drop" if self.on_bad is not None else ""
-                    raise Refusal(f"{row.where}: {str(fault).removesuffix('.')}{hint}") from None
+                    raise self._refusal(row, str(fault)) from None
                 passed.setdefault("malformed rows", []).append(row.number)
             else:
                 yield record
         if not some:
             raise Refusal(f"{rows.name} has a header and no rows")
+
+    def _refusal(self, row: Row, fault: str) -> Refusal:
+        hint = ". Or leave such rows out: data.on_bad=drop" if self.on_bad is not None else ""
+        return Refusal(f"{row.where}: {fault.removesuffix('.')}{hint}")
 
     @cached_property
     def _passed(self) -> dict[str, dict[str, list[int]]]:

@@ -225,10 +225,15 @@ class Table(Benchmark):
 
     def _training_labels(self) -> Iterator[str]:
         column = self.columns["label"]
+        row = None
         for row in self.tables["train"]:
+            if row.fault and self.on_bad == "refuse":
+                raise self._refusal(row, row.fault)  # else a class that the row hides would be the one that is missed
             value = row.fields.get(column)
             if value is not None and word_of(value):
                 yield word_of(value)
+        if row is None:
+            raise Refusal(f"{self.tables['train'].name} has a header and no rows")
 
     # its records
 
