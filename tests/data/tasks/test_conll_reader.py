@@ -169,6 +169,15 @@ def test_a_test_file_may_have_no_tags(tmp_path: Path) -> None:
     }
 
 
+def test_a_word_may_have_no_tag(tmp_path: Path) -> None:
+    corpus = alone(tmp_path, COLUMNS.replace("VBZ O", "VBZ _"))
+    assert tagged(corpus)[0].tags == (("B-PER", "I-PER", "_"),) and corpus.scheme == "iob2"
+    assert "_" not in corpus.labels["tagging"].names
+    treebank = alone(tmp_path, TREEBANK.replace("\tPUNCT\t", "\t_\t"), "train.conllu")
+    assert tagged(treebank)[0].tags == (("PRON", "AUX", "PART", "_"), ("ADV", "_"), ("ADJ", "NOUN"))
+    assert "_" not in treebank.labels["tagging"].names
+
+
 # ------------------------------------------------------------------------------------------------------- schemes
 
 

@@ -12,7 +12,8 @@ from typing import Literal
 
 Scheme = Literal["iob1", "iob2", "iobes", "plain"]
 
-_SPAN = re.compile(r"O|([BIESLUM])-.+")
+_SPAN = re.compile(r"O|_|([BIESLUM])-.+")  # _ is the tag of a word without one
+_OUTSIDE = ("O", "_")
 _AS_IOB2 = {"B": "B", "S": "B", "U": "B", "I": "I", "M": "I", "E": "I", "L": "I"}
 
 
@@ -29,7 +30,7 @@ def scheme_of(sentences: Iterable[Sequence[str]]) -> Scheme:
                 return "plain"
             if match[1]:
                 letters.add(match[1])
-                if before == "O":
+                if before in _OUTSIDE:
                     first.add(match[1])
             before = tag
     if not letters:
@@ -50,7 +51,7 @@ def as_iob2(tags: Sequence[str], scheme: Scheme) -> tuple[str, ...]:
     found = []
     before = "O"
     for tag in tags:
-        begins = tag.startswith("I-") and (before == "O" or before[2:] != tag[2:])
+        begins = tag.startswith("I-") and (before in _OUTSIDE or before[2:] != tag[2:])
         found.append(f"B{tag[1:]}" if begins else tag)
         before = tag
     return tuple(found)
