@@ -124,6 +124,7 @@ def test_byte_order_mark_and_line_ends_change_nothing(tmp_path: Path) -> None:
         (mended(f"{FIRST}.answers.0.text", ""), "question m1: an answer is empty"),
         (mended(f"{FIRST}.answers", []), "it has no answer, which SQuAD 1.1 does not have"),
         (mended(f"{FIRST}.answers", None), "question m1: there is no `answers`; there are id, question"),
+        (mended(f"{PARAGRAPH}.context", CONTEXT + "\0"), "data[0].paragraphs[0]: `context` holds a NUL character"),
         (mended(f"{PARAGRAPH}.context", CONTEXT + "\ud83d"), "`context` holds half of a character"),
     ],
 )

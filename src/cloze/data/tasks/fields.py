@@ -80,15 +80,22 @@ def texts(row: Mapping[str, Any], name: str, count: int | None = None) -> tuple[
 
 
 def checked(value: Any, name: str, kind: type[T]) -> T:
-    """The value, where it is of the type. Truth values are not numbers. Raises Fault."""
+    """The value, where it is of the type; text without NUL characters. Truth values are not numbers. Raises Fault."""
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
         raise Fault(f"`{name}` must be {_WORDS.get(kind, kind.__name__)}, not {shown(value)}")
-    if isinstance(value, str) and not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError as error:
-            raise Fault(f"`{name}` holds half of a character: {value[error.start]!a}") from error
-    return value
+    found: T = value
+    if isinstance(value, str):
+        _check_text(value, name)
+    return found
+
+
+def _check_text(text: str, name: str) -> None:
+    if "\0" in text:
+        raise Fault(f"`{name}` holds a NUL character")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise Fault(f"`{name}` holds half of a character: {text[error.start]!a}") from error
 
 
 def shown(value: Any, longest: int = 40) -> str:

@@ -122,9 +122,8 @@ class Squad(SplitFiles):
         version = self.version
         seen: set[str] = set()
         for where, title, context, asked in source.passages() if isinstance(source, _Table) else _passages(source):
-            if not context.strip() or "\0" in context:
-                what = "its context is empty" if not context.strip() else "its context holds a NUL character"
-                self._pass_over(source, f"{where}: {what} ({_named(asked)})", "passages")
+            if not context.strip():
+                self._pass_over(source, f"{where}: its context is empty ({_named(asked)})", "passages")
                 continue
             questions = list(self._questions(source, where, context, asked, version, split, seen))
             if questions:
