@@ -70,6 +70,7 @@ class Top:
     show: int = 0
     audit: bool = False
     matrix: bool = False
+    labelled_examples: int | None = None
     trusted: list[str] = field(default_factory=list)
 
 
@@ -180,6 +181,7 @@ def _ranges(checked: Checked) -> list[str]:
     top, validation = checked.top, checked.validation
     bounds = [
         ("seed", top.seed, 0), ("length", top.length, 4), ("batch_size", top.batch_size, 1), ("show", top.show, 0),
+        ("labelled_examples", top.labelled_examples, 1),
         ("validation.every", validation.every, 1), ("validation.examples", validation.examples, 1),
     ]  # fmt: skip
     found = [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,7 +118,7 @@ def prepare(checked: Checked, initial: Initial | None = None, say: Say = print) 
         validation_text = numbered(validation_text, train_text.language_names or known)
     settings = checked.builder_settings
     train = indexed(builder, train_text, keyed.key(top.seed, "examples"), settings, cache)
-    train = evened(train, corpus.language_sampling, top.seed)
+    train = evened(_some(train, top.labelled_examples, top.seed, builder), corpus.language_sampling, top.seed)
     # not the seed's business: every run of a study is judged on the same validation examples
     validation = indexed(builder.judge(), validation_text, keyed.key("validation examples"), settings, cache)
     for note in (*train.notes, *idle(train, corpus.language_sampling)):
@@ -151,6 +151,19 @@ def prepare(checked: Checked, initial: Initial | None = None, say: Say = print) 
     return Prepared(
         checked, corpus, tokenizer, train_text, validation_text, builder, train, validation, model, objective, digest
     )
+
+
+def _some(train: Examples, count: int | None, seed: int, builder: ExampleBuilder) -> Examples:
+    """`count` of the training examples, drawn with the seed; another seed is another draw. Raises Refusal where there are not as many."""
+    if count is None:
+        return train
+    if not isinstance(builder, RecordExamples):
+        raise Refusal(f"labelled_examples={count} has no effect: this objective learns from text without labels.")
+    if count > len(train):
+        raise Refusal(f"labelled_examples={count} is more than the {len(train):,} training examples that there are.")
+    chosen = np.sort(keyed.permutation(keyed.key(seed, "labelled"), len(train))[:count])
+    tokens = None if train.tokens is None else train.tokens[chosen]
+    return replace(train, table=train.table[chosen], lengths=train.lengths[chosen], tokens=tokens)
 
 
 def _way(checked: Checked, say: Say) -> Finetuning:

@@ -174,6 +174,7 @@ def identity(prepared: Prepared) -> dict[str, Any]:
         "length": settings["length"],
         "batch_size": settings["batch_size"],
         "init": prepared.initial_weights,
+        **({} if settings["labelled_examples"] is None else {"labelled_examples": settings["labelled_examples"]}),
         "data": prepared.train_text.fingerprint,
         "tokenizer": prepared.tokenizer.fingerprint,
     }

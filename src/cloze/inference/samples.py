@@ -33,6 +33,9 @@ def samples(
     continuation). What the batch asks for decides: the same model may learn to do several things. Of an objective without a
     token head, or one whose batches ask for nothing that can be shown, the table is empty.
     """
+    if (shown := getattr(objective, "shown", None)) is not None:
+        with judging(model, objective):
+            return _judged_samples(batch, shown(objective(model, batch), batch)[:limit], tokenizer, 3 * context)
     head = getattr(objective, "head", None)
     if not isinstance(head, TokenHead):
         return Samples((), ())
@@ -50,6 +53,16 @@ def samples(
         if one_sided or isinstance(model, TwoDirections):
             return _continued_samples(model, head, tokenizer, batch, limit, context)
         return Samples((), ())
+
+
+def _judged_samples(batch: Batch, judged: Sequence[tuple[int, str, str]], tokenizer: Speller, context: int) -> Samples:
+    """Of labelled data: each sequence as it was read, what is right, and what the model says."""
+    texts = rows_of(batch.inputs.tokens, batch.inputs.layout.lengths)
+    rows = []
+    for sequence, right, said in judged:
+        text = tokenizer.decode(texts[sequence][:context], skip_special=False)
+        rows.append((text + (" …" if len(texts[sequence]) > context else ""), right, said))
+    return Samples(("text", "label", "said"), tuple(rows))
 
 
 def _blanks(batch: Batch, tokenizer: Speller) -> bool:

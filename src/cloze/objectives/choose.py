@@ -105,6 +105,15 @@ class Choose(Supervised[Backbone, Choices]):
         chosen, labels = output.predictions["options"].argmax(-1).tolist(), batch.targets["label"].tolist()
         return [(record, chosen[i], labels[i]) for i, record in enumerate(batch.extra["records"])]
 
+    def shown(self, output: StepOutput, batch: Batch) -> list[tuple[int, str, str]]:
+        """The sequence of the option that was chosen."""
+        sizes = batch.targets["options"].tolist()
+        first = [sum(sizes[:number]) for number in range(len(sizes))]
+        return [
+            (first[number] + chosen, f"option {label + 1}" if label >= 0 else "", f"option {chosen + 1}")
+            for number, (_, chosen, label) in enumerate(self.rows(output, batch))
+        ]
+
     def score(self, rows: list[Row]) -> dict[str, float]:
         known = [row for row in rows if row[2] >= 0]
         return score(("accuracy",), [row[1] for row in known], [row[2] for row in known]) if known else {}

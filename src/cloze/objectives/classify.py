@@ -195,6 +195,18 @@ class Classify(Supervised[Backbone, Labelled]):
             for i, record in enumerate(batch.extra["records"])
         ]
 
+    def shown(self, output: StepOutput, batch: Batch) -> list[tuple[int, str, str]]:
+        kinds = list(self.labels.values())
+        found = []
+        for number, (_, task, scores, label, _) in enumerate(self.rows(output, batch)):
+            said = [label, self._answer(kinds[task], scores)]
+            names = [
+                "" if value != value else f"{value:.2f}" if kinds[task].numeric else kinds[task].names[int(value)]
+                for value in said
+            ]
+            found.append((number * (2 if self.both_orders else 1), names[0], names[1]))
+        return found
+
     def score(self, rows: list[Row]) -> dict[str, float]:
         found: dict[str, float] = {}
         for number, (task, labels) in enumerate(self.labels.items()):

@@ -219,6 +219,14 @@ class ExtractiveQA(Supervised[Backbone, Passage]):
             found.append((record, question.id, gold, null, tuple(said)))
         return found
 
+    def shown(self, output: StepOutput, batch: Batch) -> list[tuple[int, str, str]]:
+        found = []
+        for number, (_, _, gold, null, said) in enumerate(self.rows(output, batch)):
+            best = said[0] if said else (-np.inf, "")
+            right = "" if gold is None else (gold[0] if gold else "no answer")
+            found.append((number, right, "no answer" if null > best[0] else best[1]))
+        return found
+
     def _decided(self, rows: list[Row], unanswerable: bool) -> tuple[dict[str, str], dict[str, float]]:
         """The answer to each question, and by how much the empty one's score exceeds the best stretch's."""
         answers, margins = {}, {}

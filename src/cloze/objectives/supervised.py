@@ -60,6 +60,10 @@ class Supervised(Objective[M, R], Generic[M, R]):
         first.ledger.add(self.rows(output, batch))
 
     @abstractmethod
+    def shown(self, output: StepOutput, batch: Batch) -> list[tuple[int, str, str]]:
+        """For people, of a batch of validation: the number of a sequence, what is right and what the model says."""
+
+    @abstractmethod
     def rows(self, output: StepOutput, batch: Batch) -> list[Row]:
         """What is noted of each example: plain things only. A row's first entry is the number of its record."""
 

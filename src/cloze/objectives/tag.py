@@ -149,6 +149,15 @@ class Tag(Supervised[Backbone, Tagged]):
             at += size
         return found
 
+    def shown(self, output: StepOutput, batch: Batch) -> list[tuple[int, str, str]]:
+        found = []
+        for number, (_, _, predicted, gold, _) in enumerate(self.rows(output, batch)):
+            right, said = (
+                " ".join(self.names[tag] if tag >= 0 else "?" for tag in tags[:16]) for tags in (gold, predicted)
+            )
+            found.append((number, right, said))
+        return found
+
     def score(self, rows: list[Row]) -> dict[str, float]:
         right, said = [], []
         for _, begin, predicted, gold, breaks in rows:

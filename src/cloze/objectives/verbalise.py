@@ -146,6 +146,13 @@ class Verbalise(Supervised[Bidirectional, Labelled]):
         chosen, labels = output.predictions["classes"].tolist(), batch.targets["label"].tolist()
         return [(record, chosen[i], labels[i]) for i, record in enumerate(batch.extra["records"])]
 
+    def shown(self, output: StepOutput, batch: Batch) -> list[tuple[int, str, str]]:
+        names = self.labels.names
+        return [
+            (number, names[label] if label >= 0 else "", names[chosen])
+            for number, (_, chosen, label) in enumerate(self.rows(output, batch))
+        ]
+
     def score(self, rows: list[Row]) -> dict[str, float]:
         known = [row for row in rows if row[2] >= 0]
         return score(self.figures, [row[1] for row in known], [row[2] for row in known]) if known else {}
