@@ -2,7 +2,8 @@
 
 Eight classes of words. Half of the words of each are *held out*: training sentences give no tag for them, and development and test
 sentences for nothing else, so that accuracy is accuracy on words without a single labelled example. A model that starts from
-scratch can go by the place in the sentence alone. NO_TAG stands for none: such words are neither learnt from nor scored.
+scratch can go by the place in the sentence alone, which does not tell a woman's name from a man's. NO_TAG stands for none: such words
+are neither learnt from nor scored.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from cloze.data.world.state import Thing
 from cloze.data.world.tasks.scene import Fold
 from cloze.data.world.tasks.tagging import document
 
-CLASSES = ("PERSON", "TOWN", "PLACE", "THING", "TRADE", "COLOUR", "QUALITY", "DEED")
+CLASSES = ("WOMAN", "MAN", "PLACE", "THING", "TRADE", "COLOUR", "QUALITY", "DEED")
 
 
 class UnseenWords(NamedTuple):
@@ -64,9 +65,9 @@ def classified(word: Word, singular: str | None = None) -> tuple[str, str]:
     """(lemma, class) of a word as it stands in a sentence; `singular`: what it is called as one, where it names a thing."""
     form, tables = word.form.lower(), _tables()
     if word.entity == "PER":
-        return form, "PERSON"
+        return form, "WOMAN" if form in tables["WOMAN"] else "MAN"
     if word.entity == "LOC":
-        return form, "TOWN" if word.tag == "PROPN" else "PLACE"
+        return form, "PLACE"
     if word.entity == "OBJ":
         return singular or form, "THING"
     if word.entity:
@@ -89,7 +90,10 @@ def _tables() -> dict[str, dict[str, str]]:
     verbs += [repeated(verb) for verb in verbs]
     verbs += [verb for frame in (*FRAMES.values(), *LIVING.values()) for verb in frame.verbs.items]
     again = {repeated(verb).base: verb.base for topic in words.topics for verb in topic.verbs.items}
+    names = {name for topic in words.topics for name in topic.names.items}
     return {
+        "WOMAN": {name.word.form.lower(): name.word.form.lower() for name in names if name.female},
+        "MAN": {name.word.form.lower(): name.word.form.lower() for name in names if not name.female},
         "TRADE": {word.form: word.form for topic in words.topics for word in topic.roles.items},
         "COLOUR": {word.form: word.form for word in words.colours.items},
         "QUALITY": {
@@ -107,11 +111,10 @@ def held_out() -> frozenset[str]:
     """
     words, tables = lexicon(), _tables()
     classes = [
-        {name.word.form.lower() for topic in words.topics for name in topic.names.items},
         {part.form.lower() for town in words.towns.items for part in town},
         {part.form for topic in words.topics for place in topic.places.items for part in place},
         {part.form for noun in words.nouns for part in noun.one},
-        *(set(tables[name].values()) for name in ("TRADE", "COLOUR", "QUALITY", "DEED")),
+        *(set(tables[name].values()) for name in ("WOMAN", "MAN", "TRADE", "COLOUR", "QUALITY", "DEED")),
     ]
     reserved = {form.lower() for form in words.reserved}
     out: set[str] = set()
