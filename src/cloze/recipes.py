@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +79,15 @@ KINDS: dict[str, tuple[int, float | None, dict[str, Any]]] = {
     "extractive_qa": (384, 5e-5, {}),
     "choose": (128, 2e-5, {"batch_size": 16}),
 }
+# What a way to fine-tune changes: where little trains, the rate, which then does not go by the width; and a schedule of its own stays.
+WAYS: dict[str, tuple[str, float]] = {
+    "linear_probe": ("Adam's usual rate", 1e-3),
+    "bitfit": ("BitFit's paper, section 4 (1e-4 to 1e-3)", 4e-4),  # https://arxiv.org/abs/2106.10199
+    "lora": ("LoRA's paper, table 9", 5e-4),  # https://arxiv.org/abs/2106.09685
+    "adapters": ("the adapters' paper, section 3.1 (3e-5, 3e-4 or 3e-3)", 3e-4),  # https://arxiv.org/abs/1902.00751
+    "prompt_tuning": ("our own trials with AdamW (the paper has AdaFactor)", 1e-2),
+}
+WITH_A_SCHEDULE = ("ulmfit",)
 LONG_CHOICES = ("race", "dream", "world/race")  # whole passages
 BOTH_ORDERS = ("mrpc", "qqp", "stsb")  # GPT, section 3.3: similarity has no order
 
@@ -102,7 +111,8 @@ def completed(words: Sequence[str]) -> tuple[list[str], str]:
     recipe, added = _recipe(composed, kind)
     added = {key: value for key, value in added.items() if not _decided(key, said)}
     listed = " ".join(f"{key}={_written(value)}" for key, value in added.items())
-    note = f"fine-tuning as {recipe.source} says, unless told otherwise: {listed}" if added else ""
+    say = "say" if ", and for" in recipe.source else "says"
+    note = f"fine-tuning as {recipe.source} {say}, unless told otherwise: {listed}" if added else ""
     return [*(f"{key}={_written(value)}" for key, value in added.items()), *words], note
 
 
@@ -128,6 +138,12 @@ def _recipe(composed: Composed, kind: str) -> tuple[Recipe, dict[str, Any]]:
         added["objective.both_orders"] = True
     if recipe.rate is not None:
         added["optimizer.learning_rate"] = _rounded(recipe.rate * max(1.0, 768 / width) ** 1.5)
+    way = str(composed.choices["finetune"])
+    if way in WAYS and recipe.rate is not None:
+        source, added["optimizer.learning_rate"] = WAYS[way]
+        recipe = replace(recipe, source=f"{recipe.source}, and for the rate {source}")
+    if way in WITH_A_SCHEDULE:
+        added = {key: value for key, value in added.items() if not key.startswith("schedule")}
     length = 512 if data in LONG_CHOICES else longest
     if trained_length is not None:  # rows of a position table that pre-training never read know nothing
         length = min(length, max(trained_length, 128 if kind in ("extractive_qa", "choose") else 64))

@@ -190,7 +190,9 @@ def test_what_is_added_is_described(way: str, tmp_path: Path) -> None:
 def test_a_budget_that_ends_too_early_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run(tmp_path / "run", parts("gradual", steps=4))
     out = capsys.readouterr().out
-    assert "this budget ends in period 2 of 4, before all layers train, which they do after 1.5 epochs" in out
+    assert (
+        "this budget ends in period 2 of 4, before all layers train; finetune.unfreeze_every=0.25 shares it out" in out
+    )
     run(tmp_path / "frozen", parts("head"))
     assert " parameters, " in (out := capsys.readouterr().out) and " of them train" in out
 

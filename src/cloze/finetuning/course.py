@@ -128,10 +128,10 @@ class Course:
         if steps is None or not self.changes or self.trained(steps - 1, steps_per_epoch) == self._periods[-1]:
             return None
         reached, last = self.period(steps - 1, steps_per_epoch) + 1, len(self._periods)
-        needed = (self.way.unfreeze_every or 1.0) * (last - 1)
+        sooner = math.floor(100 * steps / steps_per_epoch / last) / 100  # epochs, so that each period has as many
         return (
-            f"finetune.unfreeze={self.way.unfreeze}: this budget ends in period {reached} of {last}, before all layers train, which they "
-            f"do after {needed:g} epochs"
+            f"finetune.unfreeze={self.way.unfreeze}: this budget ends in period {reached} of {last}, before all layers train"
+            + (f"; finetune.unfreeze_every={sooner:g} shares it out" if sooner else "")
         )
 
     # --- where it cannot be ----------------------------------------------------------------------------------------------------
