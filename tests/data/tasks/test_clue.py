@@ -71,7 +71,8 @@ def test_each_task(tmp_path: Path, task: ClueTask, texts: tuple[str, ...], label
         assert label in corpus.labels[task].names
         assert examples(corpus, "test")[0].label is None
     sent = corpus.submission("test", examples(corpus, "test"), [label])
-    assert sent == {f"{task}_predict.json": json.dumps({"id": 3, "label": label}, ensure_ascii=False) + "\n"}
+    name = {"ocnli": "ocnli_50k", "tnews": "tnews10", "wsc": "cluewsc10"}.get(task, task)
+    assert sent == {f"{name}_predict.json": json.dumps({"id": 3, "label": label}, ensure_ascii=False) + "\n"}
 
 
 def test_numbers_of_classes() -> None:
@@ -99,7 +100,11 @@ def test_folds_of_fewclue_and_its_two_test_sets(tmp_path: Path) -> None:
     assert counts(1) == {"train": 2, "validation": 3, "test": 6, "test_unlabelled": 7}
     assert Clue("tnews", str(tmp_path), 1).fingerprint() != Clue("tnews", str(tmp_path)).fingerprint()
     corpus = Clue("tnews", str(tmp_path))
-    assert list(corpus.submission("test_unlabelled", [], [])) == ["tnewsf_predict.json"]
+    hidden = examples(corpus, "test_unlabelled")[:1]
+    assert corpus.submission("test_unlabelled", hidden, ["103"]) == {
+        "tnewsf_predict.json": '{"id": "0", "label": "103"}\n'
+    }
+    assert list(corpus.submission("test", [], [])) == ["tnewsf_predict-test.json"]
     with pytest.raises(Refusal, match=r"data.fold=7: there is no train_7.json of CLUE TNEWS"):
         Clue("tnews", str(tmp_path), 7).splits()
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 from cloze.data import cache as caches
 from cloze.data import splits
-from cloze.data.base import Labelled, Labels, Record, TaskCorpus, Text
+from cloze.data.base import Labelled, Labels, Record, Split, TaskCorpus, Text
 from cloze.data.splits import Marks
 from cloze.data.tasks.fields import Fault
 from cloze.data.tasks.rows import Row, Rows
@@ -63,6 +63,17 @@ class Benchmark(TaskCorpus):
         held = [split for split, share in shares.items() if share and "train" in self.tables]
         return tuple(sorted({*self.tables, *held}, key=_order))
 
+    def parts(self, split: Split) -> Sequence[str]:
+        if split not in self.splits():
+            raise Refusal(self._lacks(split))
+        return (split,)
+
+    def _lacks(self, split: str) -> str:
+        more = "".join(f"; {each}" for each in self.remarks)
+        return (
+            f"data.path={self.path}: {self.title} has no {split} split there; it has {', '.join(self.splits())}{more}"
+        )
+
     @property
     def announcement(self) -> str:
         tables = self.tables
@@ -106,7 +117,7 @@ class Benchmark(TaskCorpus):
 
     def split_records(self, split: str) -> Iterator[Record]:
         if split not in self.splits():
-            raise Refusal(f"{self.announcement}: there is no {split} split; it has {', '.join(self.splits())}")
+            raise Refusal(self._lacks(split))
         if not self._held_out or (split in self.tables and split != "train"):
             yield from self._records(split)
             return
@@ -250,11 +261,3 @@ def numbered(records: Sequence[Record], predictions: Sequence[Any]) -> Iterator[
     """(what the example is called, its prediction): its id, or its number from 0."""
     for number, (record, prediction) in enumerate(zip(records, predictions, strict=True)):
         yield getattr(record, "id", "") or str(number), prediction
-
-
-def suffixed(names: Mapping[str, str], split: str) -> str:
-    """The name of a split's file: the leaderboard's for a split that is sent there, else that of the test split with the split in it."""
-    if split in names:
-        return names[split]
-    stem, dot, ending = names["test"].rpartition(".")
-    return f"{stem}-{split}{dot}{ending}"

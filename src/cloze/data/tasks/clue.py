@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -53,6 +54,12 @@ FORMS: dict[str, Form] = {
     "wsc": Form("CLUE WSC", ("true", "false"), ("text", "target"), ("cluewsc", "cluewsc2020")),
     "chid": Form("FewCLUE ChID", (), ("content", "candidates")),
 }
+
+
+# what files of a submission are called, where it is not as the task; {} is the version of CLUE
+_SENT = {"ocnli": "ocnli_50k", "tnews": "tnews{}", "wsc": "cluewsc{}"}
+_SENT_FEW = {name: f"{name}f" for name in ("chid", "csl", "iflytek", "ocnli", "tnews")} | {"wsc": "cluewscf"}
+_FEW = re.compile(r"(train|dev)_(few_all|\d)\.json|test_public\.json")
 
 
 class _Files(Benchmark):
@@ -105,20 +112,26 @@ class _Files(Benchmark):
     def settings(self) -> Sequence[Any]:
         return (self.fold,)
 
+    @property
+    def _is_few(self) -> bool:
+        """Whether the files are FewCLUE's."""
+        return any(_FEW.search(rows.name) for rows in self.tables.values())
+
     def submission(self, split: str, records: Sequence[Record], predictions: Sequence[Any]) -> dict[str, str]:
-        """As cluebenchmarks.com takes it: {"id": …, "label": …} a line."""
-        few = (
-            "f"
-            if "test_unlabelled" in self.tables and self.name in ("tnews", "iflytek", "ocnli", "csl", "chid")
-            else ""
-        )
-        kind = "" if split in ("test", "test_unlabelled") else f"-{split}"
+        """As cluebenchmarks.com takes it: {"id": …, "label": …} a line; `id` is a text where the files have one."""
+        few = self._is_few
+        newer = "test" in self.tables and "test1.1" in self.tables["test"].name
+        name = _SENT_FEW.get(self.name, self.name) if few else _SENT.get(self.name, self.name)
+        name = name.format("11" if newer else "10")
+        sent = "test_unlabelled" if few else "test"
+        first = next(iter(self.tables[split]), None) if split in self.tables else None
+        texts = first is not None and isinstance(first.fields.get("id"), str)
         key = "answer" if self.name == "chid" else "label"
         lines = [
-            json.dumps({"id": int(i) if i.isdigit() else i, key: p}, ensure_ascii=False)
+            json.dumps({"id": i if texts or not i.isdigit() else int(i), key: p}, ensure_ascii=False)
             for i, p in numbered(records, predictions)
         ]
-        return {f"{self.name}{few}_predict{kind}.json": "\n".join(lines) + "\n"}
+        return {f"{name}_predict{'' if split == sent else f'-{split}'}.json": "".join(f"{line}\n" for line in lines)}
 
 
 class Clue(_Files):

@@ -132,6 +132,10 @@ class Glue(Benchmark):
 
     @property
     def remarks(self) -> Sequence[str]:
+        if self.name == "ax":
+            return (
+                "models of mnli are tested on it: it is data=glue/mnli's split diagnostic where AX lies beside MNLI",
+            )
         return self._remarks
 
     # where its files lie
