@@ -96,7 +96,7 @@ def _train(words: Sequence[str]) -> int:
             f"{unknown[0]} is not an option{did_you_mean(unknown[0], ['--help', '--cfg', '--multirun', '--debug'])}"
         )
     from cloze.starting import complete, with_family
-    from cloze.suites.names import names_all_of_glue
+    from cloze.suites import names_all_of_glue
 
     if names_all_of_glue(settings):
         return _all_of_glue(settings, flags)

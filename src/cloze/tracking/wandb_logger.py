@@ -57,11 +57,13 @@ class GuardedWandbLogger(WandbLogger):
 
     def log_samples(self, columns: Sequence[str], rows: Sequence[Sequence[str]], step: int) -> None:
         """Sends decoded samples as a table."""
+        self.log_rows("samples", columns, rows, step)
+
+    def log_rows(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[str]], step: int) -> None:
+        """Sends a table of texts."""
         if not self._failed:
             table = [list(row) for row in rows]
-            self._guard(
-                "take samples", lambda: self.log_table("samples", list(columns), table, step=step), waiting=False
-            )
+            self._guard(f"take {key}", lambda: self.log_table(key, list(columns), table, step=step), waiting=False)
 
     def finalize(self, status: str) -> None:
         """Ends the W&B run, so that another can begin in this process."""
