@@ -105,7 +105,7 @@ class Scoring:
             raise Refusal(f"the {split} split of this corpus holds no example")
         records = self._some(records)
         first = records[0]
-        if not isinstance(first, Labelled | Choices):
+        if not isinstance(first, Answerable):
             kind = type(first).__name__.lower()
             raise Refusal(
                 f"objective=score compares answers; {corpus.name} has {kind} records, which have none to compare."
