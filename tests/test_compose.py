@@ -9,12 +9,16 @@ from pathlib import Path
 import pytest
 from omegaconf import OmegaConf
 
-from cloze.compose import GROUPS, choices, compose, conf_directory, grid
+from cloze.check import RUNTIME
+from cloze.compose import GROUPS, brought_objective, choices, compose, conf_directory, defaults, grid
 from cloze.schema import locate, parameters
 
 ROOT = Path(__file__).resolve().parents[1]
-RUNTIME = {"model": ("vocabulary", "length", "pooler", "generator"), "objective": ("model", "vocabulary", "length")}
 FILES = [(group, choice) for group in GROUPS for choice in choices(group)]
+# Composing takes a tenth of a second, and the files of labelled data differ in their task's name: one of a folder will do.
+COMPOSED = {
+    group: {choice.rpartition("/")[0] or choice: choice for choice in choices(group)}.values() for group in GROUPS
+}
 
 
 def test_there_are_choices_in_every_group() -> None:
@@ -27,9 +31,11 @@ def test_a_choice_is_described_and_has_every_setting_of_its_class(group: str, ch
     assert choices(group)[choice], "the first line of the file is a comment that says what the choice is"
     if group in ("size", "experiment"):
         return
-    fitting = {"model": "clm" if choice == "gpt2" else "span_corruption" if choice == "t5" else "mlm"}
-    words = [f"{group}={choice}"] + ([f"objective={fitting['model']}"] if group == "model" else [])
-    node = OmegaConf.to_container(compose(words).config)[group]  # type: ignore[index]
+    node = defaults(group, choice)
+    if choice in COMPOSED[group]:
+        fitting = {"model": "clm" if choice == "gpt2" else "span_corruption" if choice == "t5" else "mlm"}
+        words = [f"{group}={choice}"] + ([f"objective={fitting['model']}"] if group == "model" else [])
+        node = OmegaConf.to_container(compose(words).config)[group]  # type: ignore[assignment, index]
     built = locate(node.pop("_target_"), group)
     halves = [built, built.Examples] if group == "objective" else [built]  # type: ignore[attr-defined]
     accepted = {name for half in halves for name in parameters(half, RUNTIME.get(group, ()))}
@@ -50,6 +56,22 @@ def test_help_and_cfg_do_not_import_torch(words: list[str]) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "bert" in done.stdout
+
+
+def test_whatever_the_model_labelled_data_bring_their_objective_and_a_family_its_data() -> None:
+    for model in choices("model"):
+        assert compose([f"model={model}", "data=world/squad"]).choices["objective"] == "extractive_qa"
+    assert compose(["model=xlm", "data=world/pos"]).choices["data"] == "world/pos"
+    assert compose(["model=xlm"]).choices["data"] == compose(["model=mbert"]).choices["data"] == "world_parallel"
+    assert compose(["data=world/mrpc", "objective=mlm"]).choices["objective"] == "mlm"
+    assert brought_objective("text") is None
+
+
+def test_data_that_are_labelled_bring_an_objective() -> None:
+    for choice, line in choices("data").items():
+        brought = brought_objective(choice)
+        assert brought is None or brought in choices("objective"), line
+        assert (brought is None) == (choice in ("world", "world_parallel", "text", "parallel", "pydocs", "huggingface"))
 
 
 def test_a_grid_is_the_product_of_its_words() -> None:

@@ -114,7 +114,7 @@ def compose(words: Sequence[str]) -> Composed:
                 f"{override.input_line} has no effect on one run (only with -m); the run's folder is output_dir=…"
             )
     try:
-        config = _compose(words)
+        config = _compose([*_brought(overrides), *words])
     except (HydraException, OmegaConfBaseException) as fault:
         raise Refusal(_explain(fault, words, overrides)) from None
     taken = {group: config.hydra.runtime.choices.get(group) for group in GROUPS}
@@ -152,6 +152,24 @@ def _compose(words: Sequence[str]) -> DictConfig:
         return hydra_compose("config", overrides=[_opened(word) for word in words], return_hydra_config=True)
 
 
+def _brought(overrides: Sequence[Override]) -> list[str]:
+    """The objective that labelled data which are named bring with them, as a word: in Hydra's order a family's own would go before it."""
+    said = {override.key_or_group: override.value() for override in overrides}
+    data = said.get("data")
+    if not isinstance(data, str) or said.keys() & {"objective", "experiment"}:
+        return []
+    own = brought_objective(data)
+    return [] if own is None else [f"objective={own}"]
+
+
+@cache
+def brought_objective(data: str) -> str | None:
+    """The objective that a choice of data is for, as its file says; None where it leaves that to the family."""
+    content = _plain(OmegaConf.load(conf_directory() / "data" / f"{data}.yaml"))
+    brought = [each.get("override /objective@_global_.objective") for each in content.get("defaults", ())]
+    return next((each for each in brought if each is not None), None)
+
+
 def _opened(word: str) -> str:
     """A word that Hydra takes although the files do not name its key: the check knows which keys there may be."""
     key = word.partition("=")[0]
@@ -182,7 +200,7 @@ def _explain(fault: Exception, words: Sequence[str], overrides: list[Override]) 
     for override in overrides:
         if override.is_sweep_override():
             return f"{override.input_line} names several values: add -m to run them all, or put quotes around a value with commas"
-    structure = [w for w, o in zip(words, overrides, strict=True) if o.key_or_group in GROUPS]
+    structure = [*_brought(overrides), *(w for w, o in zip(words, overrides, strict=True) if o.key_or_group in GROUPS)]
     try:
         base = _without_hydra(_compose(structure))
     except (HydraException, OmegaConfBaseException):
