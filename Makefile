@@ -1,6 +1,6 @@
 # `make help` lists the targets. Two are enough on a fresh machine: `make train`, `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-slow test-all lint types bench clean
+.PHONY: help setup train glue test test-slow test-all lint types bench clean
 
 # The newest supported Python that is here; say PYTHON=… for another.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
@@ -10,6 +10,8 @@ BIN := $(VENV)/bin
 # One thread a process: on a busy machine several spin while they wait for a core.
 ONE_THREAD := OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false
 WORDS ?= model=bert objective=mlm
+# The folder of GLUE's tasks where there is one; else the generated language's tasks in GLUE's shape.
+GLUE ?= $(or $(firstword $(wildcard glue_data data/glue ../shared/data/glue)),world)
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +33,11 @@ $(VENV)/ready: pyproject.toml constraints.txt
 
 train: setup ## set up, then train: make train WORDS="model=bert objective=mlm"
 	$(BIN)/python train.py $(WORDS)
+
+glue: ## every task of GLUE, and the table: make glue INIT=outputs/first [GLUE=folder|world] [WORDS="budget.epochs=1"]
+	@test -n "$(INIT)" || { echo "error: INIT is missing: the run that all tasks start from, make glue INIT=outputs/first"; exit 2; }
+	@$(MAKE) --no-print-directory setup
+	$(BIN)/cloze glue "$(INIT)" --data "$(GLUE)" $(if $(filter file,$(origin WORDS)),,$(WORDS))
 
 test: setup ## the default tests
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2

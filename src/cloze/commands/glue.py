@@ -9,7 +9,9 @@ from cloze.errors import Refusal
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `cloze glue` understands."""
-    parser.add_argument("init", metavar="INIT", help="a run's folder, a Hugging Face directory, or a name on its hub")
+    parser.add_argument(
+        "init", nargs="?", metavar="INIT", help="a run's folder, a Hugging Face directory, or a name on its hub"
+    )
     parser.add_argument(
         "--data", metavar="FOLDER", help="GLUE's folder, a name on the hub, or world: the generated language's tasks"
     )
@@ -26,6 +28,8 @@ def run(given: argparse.Namespace) -> int:
     """Says it as a sentence with data=glue/all and runs that. Raises Refusal."""
     from cloze.suites import ALL_OF_GLUE, glue
 
+    if given.init is None or "=" in given.init:
+        raise Refusal("INIT is missing: the run or the model that all tasks start from, cloze glue INIT --data FOLDER")
     if given.data is None:
         raise Refusal(
             "--data is missing: GLUE's folder, or world for the generated language's tasks, which need no file"

@@ -33,6 +33,7 @@ FROM_MNLI = ("rte", "stsb", "mrpc")  # https://arxiv.org/abs/1907.11692, section
 LEADERBOARD = tuple(f"{title}.tsv" for title in TITLES.values())  # the files of a submission
 Start = Callable[[Sequence[str]], process.Ended]
 
+_WORLDS_SETTINGS = ("train", "validation", "test", "task_seed")  # of each of its tasks
 _NOT_OF_SEVERAL = ("plan", "show", "audit", "matrix")  # look at one run
 _NOT_DECIDING = ("output_dir", "resume", "cache_dir", "name", "hardware", "tracking", "checkpoint")  # groups and keys
 
@@ -66,7 +67,7 @@ class GlueSuite:
                 raise Refusal("data.tasks: AX is not trained on: it comes with mnli, where the folder has it")
             if _plain(name) not in plain:
                 raise Refusal(f"data.tasks: {name} is not a task of GLUE{did_you_mean(name.lower(), GLUE)}")
-        wanted = {_plain(name) for name in tasks or GLUE}
+        wanted = {_plain(name) for name in (GLUE if tasks is None else tasks)}
         self.tasks = tuple(task for task in GLUE if task in wanted)
         if not self.tasks:
             raise Refusal(f"data.tasks=[] names no task. Accepted: {', '.join(GLUE)}.")
@@ -81,11 +82,23 @@ class GlueSuite:
         """The tasks that are there, of those that are wanted. Raises Refusal where none is, and where one that was named is not."""
         if self.path == WORLD:
             return list(self.tasks)
+        self._refuse_one_task()
         found = [task for task in self.tasks if self._holds(task)]
         missing = [TITLES.get(task, task) for task in self.tasks if task not in found]
         if missing and (self.all_said or not found):
             raise Refusal(f"data.path={self.path} has no files of {', '.join(missing)}")
         return found
+
+    def _refuse_one_task(self) -> None:
+        from cloze.data.tasks import glue
+
+        tables = glue._tables(Path(self.path).expanduser(), "mnli")
+        if tables:
+            its = next(iter(glue._tasks_of(tables)), "mrpc")
+            raise Refusal(
+                f"data.path={self.path} is the folder of one task: data=glue/{its} trains on it. "
+                f"data={ALL_OF_GLUE} takes the folder that has the tasks' folders in it"
+            )
 
     def _holds(self, task: str) -> bool:
         """Whether a folder has files of a task, be they well-formed or not; of what `datasets` loads, all tasks are expected."""
@@ -101,11 +114,6 @@ class GlueSuite:
             return True
         if glue._is_dataset(folder):
             return True
-        if glue._tables(folder, task):
-            raise Refusal(
-                f"data.path={self.path} is the folder of one task: data=glue/{task} trains on it. "
-                f"data={ALL_OF_GLUE} takes the folder that has the tasks' folders in it"
-            )
         try:
             return bool(self.corpus(task).tables)
         except Refusal:  # if it is there, its own run says what is wrong with it
@@ -225,6 +233,10 @@ def understood(words: Sequence[str]) -> Suite:
     node = {key.partition(".")[2]: _value(said, key) for key in keys if key.startswith("data.") and key[5:] in accepted}
     if node.get("path") in (None, "???"):
         raise Refusal("data.path is missing: say data.path=…, GLUE's folder, or data.path=world")
+    further = _WORLDS_SETTINGS if node["path"] == WORLD else ()
+    for key in (key for key in keys if key.startswith("data.") and key[5:] not in (*accepted, *further)):
+        known = [f"data.{each}" for each in (*accepted, *further)]
+        raise Refusal(f"{key} is not a setting of data={ALL_OF_GLUE}{did_you_mean(key, known)}")
     wrong = faults([GlueSuite], node, "data")
     if wrong:
         raise Refusal("\n".join(wrong))
@@ -361,8 +373,8 @@ def _matthews_of_ax(suite: Suite, job: Job) -> float:
 
 def _remarks(suite: Suite, jobs: Sequence[Job], outcomes: Sequence[Outcome]) -> Iterator[str]:
     settings = suite.settings
-    start = [f"init={suite.init}"] if suite.init else []
-    data = ["data=world/TASK"] if settings.path == WORLD else ["data=glue/TASK", f"data.path={settings.path}"]
+    start = [f"init={written(suite.init)}"] if suite.init else []
+    data = [word.replace(f"/{GLUE[0]}", "/TASK") if n == 0 else word for n, word in enumerate(settings.data(GLUE[0]))]
     yield f"Each run: python train.py {' '.join([*start, *data, 'seed=SEED', *suite.words])}"
     if settings.path == WORLD:
         yield "The tasks are the generated language's, which only have GLUE's shape: the rows of English GLUE say nothing of them."
@@ -458,7 +470,8 @@ def _last(source: str) -> str:
 
 
 def written(value: str) -> str:
-    """A text as a word's value, in quotes where Hydra would read it otherwise."""
-    if re.fullmatch(r"[\w./~@+:%-]+", value) and value not in ("null", "true", "false"):
+    """A text as a word's value, in quotes where Hydra could read it otherwise; backslashes count there only before a quote."""
+    plain = re.fullmatch(r"(\.{0,2}/|[A-Za-z_])[\w./@+:%-]*", value, re.ASCII)
+    if plain and value.lower() not in ("null", "true", "false", "inf", "nan"):
         return value
-    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return "'" + re.sub(r"(\\*)('|$)", lambda m: m[1] * 2 + ("\\'" if m[2] else ""), value) + "'"
