@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import torch
@@ -60,9 +61,18 @@ def _judged_samples(batch: Batch, judged: Sequence[tuple[int, str, str]], tokeni
     texts = rows_of(batch.inputs.tokens, batch.inputs.layout.lengths)
     rows = []
     for sequence, right, said in judged:
-        text = tokenizer.decode(texts[sequence][:context], skip_special=False)
+        text = _with_specials(texts[sequence][:context], tokenizer)
         rows.append((text + (" …" if len(texts[sequence]) > context else ""), right, said))
     return Samples(("text", "label", "said"), tuple(rows))
+
+
+def _with_specials(ids: Sequence[int], tokenizer: Speller) -> str:
+    """A stretch of text in one line, its special tokens apart from the words: decoded at once, a full stop would cling to one."""
+    special, parts = tokenizer.vocabulary.special_ids, []
+    for apart, group in groupby(ids, key=special.__contains__):
+        stretch = list(group)
+        parts += [tokenizer.token(token) for token in stretch] if apart else [tokenizer.decode(stretch)]
+    return _line(" ".join(parts))
 
 
 def _blanks(batch: Batch, tokenizer: Speller) -> bool:

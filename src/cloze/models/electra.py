@@ -137,6 +137,11 @@ class Electra(Encoder, Discriminator):
         states = self.tower(self.embeddings(batch.inputs), batch)
         return HiddenStates(states[-1], states if every_layer else [])
 
+    @property
+    def layer_count(self) -> int:
+        """The discriminator's."""
+        return len(self.tower.layers)
+
     def depth(self, parameter_name: str) -> int:
         """The generator's layers are counted from its own bottom."""
         return _depth(parameter_name.removeprefix("generator."), len(self.tower.layers))

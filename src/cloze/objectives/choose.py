@@ -24,13 +24,15 @@ from cloze.scoring.metrics import score
 
 
 class ChoiceExamples(RecordExamples):
-    """One example a record, one sequence an option: the context, and the question followed by the option. Where that is too long the
-    longer of the two is cut; the options themselves are cut last. A row of the table: record."""
+    """One example a record, one sequence an option: the context, and the question followed by the option; in GPT's delimited frame the
+    context followed by the question, and the option. Where that is too long the longer of the two is cut: of the context its end, else the
+    beginning, so that question and option are cut last. A row of the table: record."""
 
     reads = Choices
 
     def __init__(self, vocabulary: Vocabulary, length: int, family: type[Backbone], frame: FrameKind = "own") -> None:
         super().__init__(vocabulary, length, family, frame)
+        self.asked_first = frame == "delimited"
         self.room(2, 2)
 
     def build(self, corpus: TokenizedCorpus, seed: int) -> Examples:
@@ -55,10 +57,13 @@ class ChoiceExamples(RecordExamples):
         for number in numbers.tolist():
             context, question, *options = [texts.tokens[start:end] for start, end in texts.fields(number)]
             for option in options:
-                second = np.concatenate([question, option])
-                a, b = fitting(np.array([len(context)]), np.array([len(second)]), room)
-                # what is cut of the second text is its beginning: the option stays
-                sequences.append([context[: a[0]], second[len(second) - b[0] :]])
+                asked, second = (
+                    (question, option) if self.asked_first else (question[:0], np.concatenate([question, option]))
+                )
+                kept, rest = fitting(np.array([len(context) + len(asked)]), np.array([len(second)]), room)
+                asked = asked[max(0, len(asked) - int(kept[0])) :]
+                first = np.concatenate([context[: int(kept[0]) - len(asked)], asked])
+                sequences.append([first, second[len(second) - int(rest[0]) :]])
             sizes.append(len(options))
             record = texts.records[number]
             assert isinstance(record, Choices)

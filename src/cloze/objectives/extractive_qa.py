@@ -9,7 +9,7 @@ where questions may have no answer, the empty one wins if the null token's score
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from cloze.data import keyed
-from cloze.data.base import Passage, Question, Sample, Text, TokenizedCorpus, TokenizedRecords, Vocabulary
+from cloze.data.base import Labels, Passage, Question, Sample, Text, TokenizedCorpus, TokenizedRecords, Vocabulary
 from cloze.errors import Refusal
 from cloze.models.base import Backbone, Batch
 from cloze.objectives.base import Examples, StepOutput, Term
@@ -27,8 +27,16 @@ from cloze.objectives.framing import RecordExamples, labelled, lay_out
 from cloze.objectives.ledger import Row
 from cloze.objectives.readout import Layer, layout_of
 from cloze.objectives.supervised import Supervised, linear
+from cloze.scoring.cmrc import score_cmrc
 from cloze.scoring.squad import score_squad
 
+# our names of the scripts' figures
+OF_VERSION_1 = {"f1": "f1", "exact_match": "exact_match"}
+OF_VERSION_2 = {
+    "f1": "f1", "exact_match": "exact", "has_answer_f1": "HasAns_f1", "has_answer_exact_match": "HasAns_exact",
+    "no_answer_accuracy": "NoAns_exact",
+}  # fmt: skip
+OF_CMRC = {"cmrc_f1": "F1", "cmrc_exact_match": "EM"}
 NO_ANSWER, NOT_SAID = -1, -2  # instead of the place of an answer's first token
 
 
@@ -36,7 +44,8 @@ class QuestionExamples(RecordExamples):
     """One example a window of a passage for each question.
 
     A row of the table: record, question, length of the question, first token of the window (in the passage) and their number, first and
-    last token of the answer in the passage (NO_ANSWER: none in this window; NOT_SAID: the file does not say), whether it is the question's last.
+    last token of the answer in the passage (NO_ANSWER: none in this window; NOT_SAID: the file does not say), whether it is the
+    question's last.
     `stride` is how many tokens after the beginning of one window the next one begins; `question_length` the most tokens of a question.
     """
 
@@ -157,8 +166,9 @@ def _tokens_of(question: Question, spans: NDArray[np.int32]) -> tuple[int, int]:
 class ExtractiveQA(Supervised[Backbone, Passage]):
     """The mean over windows of half the cross-entropies of the answer's first and last token, each over all tokens of the window.
 
-    `null_threshold`: the empty answer is given where its score is more than so much above the best stretch's, if the questions that it is
-    judged on, or `unanswerable=true`, say that there may be none.
+    `null_threshold`: the empty answer is given where its score is more than so much above the best stretch's, if the task, or
+    `unanswerable=true`, says that there may be none. The task's metrics say who scores: the scripts of SQuAD 1.1, of 2.0 (where there is
+    one of questions without an answer), or CMRC's.
     """
 
     Examples: ClassVar[type[QuestionExamples]] = QuestionExamples
@@ -167,6 +177,7 @@ class ExtractiveQA(Supervised[Backbone, Passage]):
         self,
         model: Backbone,
         vocabulary: Vocabulary,
+        labels: Mapping[str, Labels],
         layer: Layer = "last",
         dropout: float = 0.0,
         unanswerable: bool | None = None,
@@ -177,17 +188,14 @@ class ExtractiveQA(Supervised[Backbone, Passage]):
             raise Refusal(
                 f"objective.null_threshold={null_threshold:g} has no effect with objective.unanswerable=false."
             )
-        self.unanswerable, self.null_threshold = unanswerable, null_threshold
+        (task,) = labels.values()
+        of_version_2 = "no_answer_accuracy" in task.metrics
+        self.unanswerable = of_version_2 if unanswerable is None else unanswerable
+        self.null_threshold = null_threshold
         self.span_head = linear(model.width, 2, model.initializer_range)
-        self.figures = (
-            "f1",
-            "exact_match",
-            "has_answer_f1",
-            "has_answer_exact_match",
-            "no_answer_accuracy",
-            "best_f1",
-            "best_f1_threshold",
-        )
+        self.figures = tuple(OF_CMRC) if set(task.metrics) & set(OF_CMRC) else tuple(OF_VERSION_1)
+        if self.figures == tuple(OF_VERSION_1) and (of_version_2 or self.unanswerable):
+            self.figures = (*OF_VERSION_2, "best_f1", "best_f1_threshold")
 
     def forward(self, model: Backbone, batch: Batch) -> StepOutput:
         states = self.readout.states(model, batch)
@@ -224,7 +232,8 @@ class ExtractiveQA(Supervised[Backbone, Passage]):
         for number, (_, _, gold, null, said) in enumerate(self.rows(output, batch)):
             best = said[0] if said else (-np.inf, "")
             right = "" if gold is None else (gold[0] if gold else "no answer")
-            found.append((number, right, "no answer" if null > best[0] else best[1]))
+            empty = self.unanswerable and null - best[0] > self.null_threshold
+            found.append((number, right, "no answer" if empty else best[1]))
         return found
 
     def _decided(self, rows: list[Row], unanswerable: bool) -> tuple[dict[str, str], dict[str, float]]:
@@ -241,33 +250,28 @@ class ExtractiveQA(Supervised[Backbone, Passage]):
             answers[question] = "" if empty else best[1]
         return answers, margins
 
-    def _may_be_empty(self, rows: list[Row]) -> bool:
-        return any(row[2] == () for row in rows) if self.unanswerable is None else self.unanswerable
-
     def score(self, rows: list[Row]) -> dict[str, float]:
         known = [row for row in rows if row[2] is not None]
         if not known:
             return {}
         gold = {str(row[1]): list(row[2]) for row in known}
-        if not self._may_be_empty(known):
-            answers, _ = self._decided(known, False)
+        answers, margins = self._decided(known, self.unanswerable)
+        if self.figures == tuple(OF_CMRC):
+            figures = score_cmrc(list(gold.items()), answers)
+            return {ours: figures[theirs] / 100 for ours, theirs in OF_CMRC.items()}
+        if self.figures == tuple(OF_VERSION_1):
             figures = score_squad(list(gold.items()), answers, version="1.1")
-            return {name: figures[name] / 100 for name in ("f1", "exact_match")}
-        answers, margins = self._decided(known, True)
+            return {ours: figures[theirs] / 100 for ours, theirs in OF_VERSION_1.items()}
         figures = score_squad(list(gold.items()), answers, version="2.0")
         # the best threshold is one on the stretches that would be said if there were none
         said, _ = self._decided(known, False)
         best = score_squad(list(gold.items()), said, margins, version="2.0")
-        names = {
-            "f1": "f1", "exact_match": "exact", "has_answer_f1": "HasAns_f1", "has_answer_exact_match": "HasAns_exact",
-            "no_answer_accuracy": "NoAns_exact",
-        }  # fmt: skip
-        found = {ours: figures[theirs] / 100 for ours, theirs in names.items() if theirs in figures}
+        found = {ours: figures[theirs] / 100 for ours, theirs in OF_VERSION_2.items() if theirs in figures}
         return found | {"best_f1": best["best_f1"] / 100, "best_f1_threshold": best["best_f1_thresh"]}
 
     def answers(self, rows: list[Row], records: Sequence[Text]) -> list[Any]:
         """For each passage {question's id: answer}."""
-        decided, _ = self._decided(rows, self._may_be_empty(rows))
+        decided, _ = self._decided(rows, self.unanswerable)
         found = []
         for record in records:
             assert isinstance(record, Passage)
@@ -278,12 +282,15 @@ class ExtractiveQA(Supervised[Backbone, Passage]):
 def best_stretches(
     first: NDArray[np.float32], last: NDArray[np.float32], longest: int, most: int
 ) -> list[tuple[float, int, int]]:
-    """(score, first token, last token) of the best stretches of at most `longest` tokens: of the `most` likeliest first tokens with the
-    `most` likeliest last ones, by the sum of the two scores; the best first."""
-    firsts, lasts = np.argsort(-first, kind="stable")[:most], np.argsort(-last, kind="stable")[:most]
-    a, b = firsts[:, None], lasts[None, :]
-    fits = (a <= b) & (b - a < longest)
-    sums = np.where(fits, first[firsts][:, None] + last[lasts][None, :], -np.inf)
-    order = np.argsort(-sums, axis=None, kind="stable")[: min(most, int(fits.sum()))]
-    rows, columns = np.unravel_index(order, sums.shape)
-    return [(float(sums[i, j]), int(firsts[i]), int(lasts[j])) for i, j in zip(rows, columns, strict=True)]
+    """(score, first token, last token) of the `most` best of all stretches of at most `longest` tokens, by the sum of the two scores; the
+    best first, of equal ones the first and shortest."""
+    if not len(first):
+        return []
+    longest = min(longest, len(first))
+    behind = np.concatenate([last, np.full(longest - 1, -np.inf, last.dtype)])
+    # row a: stretches from a of 1, 2, … tokens
+    sums = (first[:, None] + np.lib.stride_tricks.sliding_window_view(behind, longest)).ravel()
+    most = min(most, len(first) * longest - longest * (longest - 1) // 2)
+    good = np.flatnonzero(sums >= np.partition(sums, -most)[-most])
+    order = good[np.argsort(-sums[good], kind="stable")][:most]
+    return [(float(sums[place]), int(place // longest), int(place // longest + place % longest)) for place in order]

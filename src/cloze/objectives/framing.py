@@ -56,15 +56,15 @@ def roles_of(family: type[Backbone]) -> tuple[str, ...]:
 
 def frame_of(family: type[Backbone], vocabulary: Vocabulary, kind: FrameKind = "own") -> Frame:
     """The frame, with those of its tokens that the vocabulary has."""
-    if kind == "delimited":
-        start, delimiter, extract = vocabulary.sentinels[:3]
-        return Frame((start,), (delimiter,), (extract,))
-    opening, between, closing = (
-        tuple(vocabulary[role] for role in roles if role in vocabulary.special) for roles in _roles(family)
-    )
     begins = None
     if issubclass(family, EncoderDecoder) and family.reads_twice:
         begins = vocabulary.special.get(family.begins, vocabulary.special.get("bos", vocabulary.special.get("eos", 0)))
+    if kind == "delimited":
+        start, delimiter, extract = vocabulary.sentinels[:3]
+        return Frame((start,), (delimiter,), (extract,), begins)
+    opening, between, closing = (
+        tuple(vocabulary[role] for role in roles if role in vocabulary.special) for roles in _roles(family)
+    )
     if not opening and not closing:
         raise Refusal(
             "the tokenizer has none of the special tokens that stand around a text for this model "

@@ -59,11 +59,19 @@ class Readout(nn.Module):
     def idle(self, model: Backbone) -> list[str]:
         """Names of the parameters that nothing which is read depends on: layers above, and a decoder that is given nothing."""
         names = [name for name, _ in model.named_parameters()]
-        alone = isinstance(model, EncoderDecoder) and not model.reads_twice
-        found = [name for name in names if alone and name.startswith("decoder.")]
+        found: set[str] = set()
+        below = 0  # layers below the first of those that are counted
+        if isinstance(model, EncoderDecoder):
+            if not model.reads_twice:
+                found = {name for name in names if name.startswith("decoder.")}
+            elif self.layer == 0:  # what the decoder's embeddings give has seen nothing of the encoder
+                found = {name for name in names if name.startswith("encoder.")}
+            else:
+                below = len(model.encoder.layers)  # type: ignore[union-attr, arg-type]
         if isinstance(self.layer, int) and self.layer < self.count:
-            found += [name for name in names if model.depth(name) > self.layer and not name.startswith("pooler.")]
-        return list(dict.fromkeys(found))
+            highest = below + self.layer
+            found |= {name for name in names if model.depth(name) > highest and not name.startswith("pooler.")}
+        return [name for name in names if name in found]
 
 
 def layout_of(batch: Batch) -> Layout:

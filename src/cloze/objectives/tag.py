@@ -106,11 +106,11 @@ class TaggedExamples(RecordExamples):
 
 
 def _breaks(texts: TokenizedRecords, number: int, begin: int, end: int) -> list[int]:
-    """The words begin … end at which a sentence begins: spans do not go over them."""
+    """The words begin … end - 1 at which a sentence begins: spans do not go over them."""
     record = texts.records[number]
     assert isinstance(record, Tagged)
     starts = np.cumsum([0, *map(len, record.words)])
-    return [int(start) for start in starts if begin < start < end]
+    return [int(start) for start in starts if begin <= start < end]
 
 
 class Tag(Supervised[Backbone, Tagged]):
@@ -160,13 +160,11 @@ class Tag(Supervised[Backbone, Tagged]):
 
     def score(self, rows: list[Row]) -> dict[str, float]:
         right, said = [], []
-        for _, begin, predicted, gold, breaks in rows:
-            edges = [0, *(place - begin for place in breaks), len(gold)]
-            for a, b in itertools.pairwise(edges):
-                known = [place for place in range(a, b) if gold[place] >= 0]
-                if known:
-                    right.append([self.names[gold[place]] for place in known])
-                    said.append([self.names[predicted[place]] for place in known])
+        for sentence in _sentences(rows):
+            known = [(gold, predicted) for gold, predicted in sentence if gold >= 0]
+            if known:
+                right.append([self.names[gold] for gold, _ in known])
+                said.append([self.names[predicted] for _, predicted in known])
         if not right:
             return {}
         figures = score_tags(right, said)
@@ -190,3 +188,16 @@ class Tag(Supervised[Backbone, Tagged]):
                 at += len(sentence)
             found.append(sentences)
         return found
+
+
+def _sentences(rows: list[Row]) -> list[list[tuple[int, int]]]:
+    """(right, predicted) of the words of each sentence, whole again where it was read in pieces."""
+    found: list[list[tuple[int, int]]] = []
+    follows: tuple[int, int] | None = None  # the record and word that would go on with the last sentence
+    for record, begin, predicted, gold, breaks in sorted(rows, key=lambda row: (row[0], row[1])):
+        for place, pair in enumerate(zip(gold, predicted, strict=True), start=begin):
+            if place in breaks or (record, place) != follows:
+                found.append([])
+            found[-1].append(pair)
+            follows = record, place + 1
+    return found

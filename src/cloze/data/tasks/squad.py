@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cloze.data.base import Answer, Labels, Passage, Question, Record, Split
 from cloze.data.files import File
@@ -34,6 +34,7 @@ class Squad(SplitFiles):
                       as of all tasks in files; what is held out is articles, whole
     on_bad            refuse | drop answers that do not stand where the file says, and questions that are malformed or have no answer left
     config, revision  of a data set on the hub: its configuration; a commit, branch or tag
+    scored_by         whose script counts: squad (words between white space), or cmrc (Chinese characters)
     """
 
     reads = Passage
@@ -52,6 +53,7 @@ class Squad(SplitFiles):
         on_bad: OnBad = "refuse",
         config: str | None = None,
         revision: str | None = None,
+        scored_by: Literal["squad", "cmrc"] = "squad",
     ) -> None:
         if version not in (None, 1, 1.1, 2):
             raise Refusal(f"data.version={version:g} is not one of them. Accepted: 1.1, 2.0, null (told by the files).")
@@ -65,7 +67,7 @@ class Squad(SplitFiles):
             official, task, path, train_path, validation_path, test_path, validation_share, split_seed, on_bad
         )
         self._version_asked = version
-        self.config, self.revision = config, revision
+        self.config, self.revision, self.scored_by = config, revision, scored_by
         if path is None and (config is not None or revision is not None):
             raise Refusal(
                 "data.config and data.revision are of a data set on the hub: name it, data.path=rajpurkar/squad"
@@ -73,7 +75,10 @@ class Squad(SplitFiles):
 
     @property
     def labels(self) -> dict[str, Labels]:
-        return {self.name: Labels(metrics=("f1", "exact_match"))}
+        if self.scored_by == "cmrc":
+            return {self.name: Labels(metrics=("cmrc_f1", "cmrc_exact_match"))}
+        further = ("no_answer_accuracy",) if self.version == 2.0 else ()
+        return {self.name: Labels(metrics=("f1", "exact_match", *further))}
 
     def _settings(self) -> list[Any]:
         return [self._version_asked]

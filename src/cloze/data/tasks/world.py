@@ -182,7 +182,8 @@ class WorldQuestions(WorldTask):
 
     @property
     def labels(self) -> dict[str, Labels]:
-        return {self.task: Labels((), ("f1", "exact_match"))}
+        further = ("no_answer_accuracy",) if self.task == "squad2" else ()
+        return {self.task: Labels((), ("f1", "exact_match", *further))}
 
     def generate(self, split: str, where: str) -> Iterator[Record]:
         version = "2.0" if self.task == "squad2" else "1.1"
