@@ -169,6 +169,18 @@ def test_what_can_be_scored() -> None:
         Scoring(shots=1).prompts(Fixture({"test": labelled(["a"], ["good"])}), 1)
 
 
+def test_shuffling_needs_something_to_shuffle() -> None:
+    """The good sentence of a minimal pair is always option 0, and a last word has no other beside it."""
+    pairs: list[Record] = [Choices(("",), options=(f"a {n}", f"b {n}"), label=0, id="x") for n in range(6)]
+    last: list[Record] = [LastWord((f"a {n}",), target="b") for n in range(6)]
+    for records in (pairs, last):
+        corpus = Fixture({"test": records})
+        settings: dict[str, Any] = {"shots": 2, "examples": 2, "demonstrate_from": "test"}
+        assert len(Scoring(**settings).prompts(corpus, 1).asked) == 2
+        with pytest.raises(Refusal, match="shuffle_labels=true has no effect: the right answers are all the same one"):
+            Scoring(**settings, demonstrations={"shuffle_labels": True}).prompts(corpus, 1)
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [

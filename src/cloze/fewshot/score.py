@@ -54,7 +54,7 @@ class Scoring:
     normalise, content_free, masking, decoder: see `Comparison`
     split            what is scored; None: validation, or test where there is no other
     demonstrate_from where demonstrations are drawn from
-    examples         of the split, of each group where it has groups of minimal pairs; always the same ones
+    examples         of the split, of each paradigm where it has minimal pairs; always the same ones
     """
 
     def __init__(
@@ -115,12 +115,12 @@ class Scoring:
         asked = [questions.asked(record) for record in records]
         pool: list[Asked] = []
         if self.shots:
-            if len(asked[0].options) < 2 and self.demonstrations.shuffle_labels:
-                raise Refusal(
-                    "objective.demonstrations.shuffle_labels=true has no effect: there is one completion of each."
-                )
             solved = self._pool(corpus, split, records)
             pool = [each for each in (questions.asked(record) for record in solved) if each.gold is not None]
+            if self.demonstrations.shuffle_labels and len({each.gold for each in pool}) < 2:
+                raise Refusal(
+                    "objective.demonstrations.shuffle_labels=true has no effect: the right answers are all the same one."
+                )
         prompter = Prompter(pool, self.shots, seed, self.demonstrations, self.description)
         whole = tuple(prompter.asked(each, number) for number, each in enumerate(asked))
         return Prompts(split, tuple(records), whole, questions, classes)
@@ -224,11 +224,12 @@ def _classes(corpus: TaskCorpus, first: Record) -> tuple[str, ...]:
 
 
 def _group(record: Record) -> str:
-    """What a record is put together with others by: answers of one question; minimal pairs of one paradigm."""
+    """What a record is put together with others by: answers of one question; whole sentences to choose from (minimal pairs) of one
+    paradigm, which is what they have instead of a name of their own."""
     if isinstance(record, Labelled):
         return record.group
-    pair = isinstance(record, Choices) and not record.context and not record.question
-    return record.id if isinstance(record, Choices) and pair else ""
+    whole = isinstance(record, Choices) and not record.context and not record.question
+    return record.id if isinstance(record, Choices) and whole else ""
 
 
 def written(scored: Scored, corpus: TaskCorpus, facts: dict[str, Any]) -> dict[str, str]:
