@@ -28,7 +28,8 @@ OPEN = (
     "objective.weights",
     "objective.settings",
     "objective.words",
-)  # mappings whose names the run says: objectives, classes
+    "data.settings",
+)  # mappings whose names the run says: objectives, classes, tasks
 GROUPS = (
     "model", "size", "objective", "data", "finetune", "tokenizer", "optimizer", "schedule", "budget", "hardware", "checkpoint",
     "tracking", "experiment",

@@ -19,12 +19,14 @@ from cloze.data.examples import indexed
 from cloze.data.languages import evened, idle, numbered
 from cloze.data.records import tokenized_records
 from cloze.data.store import tokenized
+from cloze.data.tasks.several import Several
 from cloze.data.tokenizers import Tokenizer, obtain, with_sentinels
 from cloze.errors import Refusal
 from cloze.finetuning.ways import Finetuning
 from cloze.models.base import Backbone
 from cloze.models.storage import weights_sha256
 from cloze.objectives.base import ExampleBuilder, Examples, Objective
+from cloze.objectives.classify import mixed
 from cloze.objectives.framing import RecordExamples, roles_of
 from cloze.schema import Node
 
@@ -118,6 +120,8 @@ def prepare(checked: Checked, initial: Initial | None = None, say: Say = print) 
         validation_text = numbered(validation_text, train_text.language_names or known)
     settings = checked.builder_settings
     train = indexed(builder, train_text, keyed.key(top.seed, "examples"), settings, cache)
+    if isinstance(corpus, Several):
+        train = mixed(train, corpus, top.seed)
     train = evened(_some(train, top.labelled_examples, top.seed, builder), corpus.language_sampling, top.seed)
     # not the seed's business: every run of a study is judged on the same validation examples
     validation = indexed(builder.judge(), validation_text, keyed.key("validation examples"), settings, cache)

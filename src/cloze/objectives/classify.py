@@ -7,6 +7,7 @@ Several tasks at once (a corpus made of several) have a head each on one model: 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -17,6 +18,7 @@ from torch.nn import functional as F
 
 from cloze.data import keyed
 from cloze.data.base import Labelled, Labels, Sample, Text, TokenizedCorpus, Vocabulary
+from cloze.data.tasks.several import Several
 from cloze.errors import Refusal
 from cloze.models.base import Backbone, Batch, Bidirectional, Causal
 from cloze.objectives.base import Examples, StepOutput, Term
@@ -42,9 +44,10 @@ class LabelledExamples(RecordExamples):
         labels: Mapping[str, Labels],
         frame: FrameKind = "own",
         both_orders: bool = False,
+        lm_weight: float = 0.0,
     ) -> None:
         super().__init__(vocabulary, length, family, frame)
-        self.labels, self.both_orders = dict(labels), both_orders
+        self.labels, self.both_orders, self.with_lm = dict(labels), both_orders, lm_weight > 0
         self.room(2, 2)
 
     def build(self, corpus: TokenizedCorpus, seed: int) -> Examples:
@@ -95,13 +98,40 @@ class LabelledExamples(RecordExamples):
         extra: dict[str, Any] = {"records": table[:, 0].tolist()}
         if self.judging:
             extra["groups"] = [record.group for record in records]
-        count = int((~np.isnan(known)).sum())
-        return Sample(laid.inputs, targets, {"label": count}, laid.decoder, extra=extra)
+        counts = {"label": int((~np.isnan(known)).sum())} | self._tokens(examples, indices)
+        return Sample(laid.inputs, targets, counts, laid.decoder, extra=extra)
 
     def counts(self, examples: Examples, indices: NDArray[np.int64], keys: keyed.Keys) -> dict[str, int]:
         texts = labelled(examples.corpus)
         records: list[Any] = [texts.records[number] for number in examples.table[indices, 0]]
-        return {"label": sum(record.label is not None for record in records)}
+        return {"label": sum(record.label is not None for record in records)} | self._tokens(examples, indices)
+
+    def _tokens(self, examples: Examples, indices: NDArray[np.int64]) -> dict[str, int]:
+        """Tokens that a language model predicts, where there is one: all but each sequence's first."""
+        times = 2 if self.both_orders else 1
+        return {"lm": times * int((examples.lengths[indices] - 1).sum())} if self.with_lm else {}
+
+
+def mixed(examples: Examples, corpus: Several, seed: int) -> Examples:
+    """The index with the examples of smaller tasks repeated, as the corpus mixes them; `seed` decides which ones once more."""
+    tasks = examples.table[:, 5]
+    sizes = np.bincount(tasks, minlength=len(corpus.labels))
+    times = corpus.times(sizes)
+    chosen = []
+    for task in np.flatnonzero(sizes):
+        own = np.flatnonzero(tasks == task)
+        whole, more = divmod(int(np.rint(times[task] * len(own))), len(own))
+        once_more = own[keyed.permutation(keyed.key(seed, "task", int(task)), len(own))[:more]]
+        chosen += [np.tile(own, whole), np.sort(once_more)]
+    order = np.concatenate(chosen)
+    after = np.bincount(tasks[order], minlength=len(sizes)) / len(order)
+    shares = ", ".join(
+        f"{name} {size:,} ({100 * share:.1f} % of the training)"
+        for name, size, share in zip(corpus.labels, sizes, after, strict=True)
+    )
+    tokens = None if examples.tokens is None else examples.tokens[order]
+    notes = (*examples.notes, f"tasks: {shares}")
+    return replace(examples, table=examples.table[order], lengths=examples.lengths[order], tokens=tokens, notes=notes)
 
 
 class Classify(Supervised[Backbone, Labelled]):
@@ -172,18 +202,22 @@ class Classify(Supervised[Backbone, Labelled]):
                 total = total + F.cross_entropy(outputs[own], label[own].long(), reduction="sum")
         terms = {"label": Term(total, batch.counts["label"])}
         if self.head is not None:
-            terms["lm"] = self._language(model, states.last, batch)
-        return StepOutput.of(states, terms, {name: each for name, each in zip(self.labels, scores, strict=True)})
+            # its head goes on from the last layer, whichever the task reads
+            terms["lm"] = self._language(model, states.layers[-1] if states.layers else states.last, batch)
+        return StepOutput.of(states, terms, dict(zip(self.labels, scores, strict=True)))
 
     def _language(self, model: Backbone, states: Tensor, batch: Batch) -> Term:
-        """Each token but a sequence's first from those before it; a mean of its own in each part of a step."""
+        """Each token but a sequence's first from those before it."""
         assert self.head is not None
         tokens = batch.inputs.tokens
         last = torch.zeros_like(tokens, dtype=torch.bool)
         last[batch.inputs.layout.lasts.to(tokens.device)] = True
         at = (~last).nonzero().flatten()
         loss, _ = token_cross_entropy(self.head, states[at], model.word_embedding, tokens[at + 1])
-        return Term(loss / max(1, len(at)), 1, self.lm_weight)
+        return Term(loss, batch.counts["lm"], self.lm_weight)
+
+    def idle(self, model: Backbone) -> list[str]:
+        return [] if self.head is not None else super().idle(model)  # the language model's loss is of every layer
 
     def rows(self, output: StepOutput, batch: Batch) -> list[Row]:
         names = list(self.labels)
