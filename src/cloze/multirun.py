@@ -116,7 +116,8 @@ def _print_table() -> None:
         metrics = facts.get("metrics", {})
         language = (v for k, v in metrics.items() if k.startswith("val/loss_") and k != "val/loss_pair")
         loss = next(language, metrics.get("val/loss"))
-        loss, accuracy = (f"{value:.4f}" if value is not None else "" for value in (loss, metrics.get("val/accuracy")))
+        right = metrics.get("val/accuracy", metrics.get("score/accuracy"))
+        loss, accuracy = (f"{value:.4f}" if value is not None else "" for value in (loss, right))
         status = (
             str(facts.get("status", "failed"))
             if not job.exit_code
