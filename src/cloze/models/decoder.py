@@ -186,8 +186,15 @@ class Decoder(Causal, Prefixed, Portable):
             "initializer_range": config.get("initializer_range", 0.02),
         }
         bare = {name.removeprefix("transformer."): tensor for name, tensor in weights.items()}
-        # lm_head is the embedding again; older checkpoints also carry the causal mask and the positions' numbers
-        ignored = ("lm_head.weight", "h.*.attn.bias", "h.*.attn.masked_bias", "position_ids")
+        # lm_head is the embedding again; older checkpoints also carry the causal mask and the positions' numbers, fine-tuned ones a head
+        ignored = (
+            "lm_head.weight",
+            "h.*.attn.bias",
+            "h.*.attn.masked_bias",
+            "position_ids",
+            "score.*",
+            "multiple_choice_head.*",
+        )
         return settings, conversion.load(cls._rules(settings["layers"]), bare, ignored)
 
     @classmethod
