@@ -194,7 +194,8 @@ def _export(words: Sequence[str]) -> int:
     given = parser.parse_args(words)
     from cloze.loading import export
 
-    export(given.run, given.directory)
+    for line in export(given.run, given.directory):
+        print(line)
     print(f"written: {given.directory}")
     return 0
 

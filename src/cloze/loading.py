@@ -24,12 +24,14 @@ from torch import Tensor, nn
 from cloze import inference, models
 from cloze.errors import Refusal, did_you_mean, with_article
 from cloze.finetuning.added import Added
+from cloze.inference.judge import Judge
 from cloze.inference.predict import language_of
 from cloze.models import checkpoints, storage
 from cloze.models.base import Backbone, Batch, Bidirectional, Causal, Discriminator, EncoderDecoder, TokenHead
 from cloze.models.conversion import Portable
 from cloze.models.layout import Pattern
 from cloze.models.padding import from_padded, real_places, to_padded
+from cloze.models.task_heads import with_task_head
 from cloze.schema import Node, faults, locate
 
 if TYPE_CHECKING:
@@ -46,8 +48,8 @@ class Initial:
 
     `settings` {"model": {"_target_": …, its settings}}; `weights` with the keys "model.*" and "objective.*", in 32 bits
     on the CPU; the tokenizer, whose vocabulary is as large as the embedding; the longest sequence it was made for;
-    the settings of the objective that a run of ours was trained under, the names of its text's languages, and what fine-tuning has
-    added to the family's own weights.
+    the settings of the objective that a run of ours was trained under, the names of its text's languages, what fine-tuning has
+    added to the family's own weights, and the classes of each task that it learnt from labels (none: a number).
     """
 
     settings: dict[str, Any]
@@ -57,6 +59,7 @@ class Initial:
     objective: dict[str, Any] | None = None
     languages: tuple[str, ...] = ()
     added: Added = field(default_factory=Added)
+    labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass
@@ -77,10 +80,12 @@ class Pretrained:
     discriminator: nn.Module | None = None
     generator_head: TokenHead | None = None
     languages: tuple[str, ...] = ()
+    judge: Judge | None = None
 
     def to(self, device: torch.device | str) -> Pretrained:
         """The same on another device."""
-        for module in (self.model, self.head, self.discriminator, self.generator_head):
+        fine_tuned = None if self.judge is None else self.judge.objective
+        for module in (self.model, self.head, self.discriminator, self.generator_head, fine_tuned):
             if module is not None:
                 module.to(device)
         return self
@@ -212,7 +217,8 @@ class Pretrained:
         """What `predict` can be asked for."""
         heads = (self.head or self.generator_head) is not None, self.discriminator is not None
         learnt = inference.task_learnt(self.objective)
-        return inference.tasks_of(self.model, self.tokenizer.vocabulary, *heads, learnt, self.queries)
+        judges = self.judge is not None
+        return inference.tasks_of(self.model, self.tokenizer.vocabulary, *heads, learnt, self.queries, judges)
 
     @property
     def task(self) -> inference.Task:
@@ -224,6 +230,7 @@ class Pretrained:
 
         `task` is one of `tasks`; without it, what the model was trained for:
 
+        "judge"     a fine-tuned model returns what it was taught to say: a class, a number, tags, an answer, a choice
         "fill"      an encoder fills each [MASK] and returns `Filled`s with its guesses (`k=` of them); an encoder-decoder
                     returns the text with its sentinels (<extra_id_0>, or [MASK] for the next one) replaced
         "continue"  returns how the text goes on
@@ -257,6 +264,14 @@ def load(source: str | Path, device: torch.device | str = "cpu", trusted: Sequen
     loaded = Pretrained(model.eval(), initial.tokenizer, head.eval() if has_head else None, initial.length)
     loaded.languages = initial.languages
     loaded.objective, loaded.discriminator = initial.objective, _discriminator(model, initial)
+    loaded.judge = Judge.of(
+        model,
+        initial.tokenizer,
+        initial.length,
+        initial.objective,
+        initial.labels,
+        _part(initial.weights, "objective."),
+    )
     generator = getattr(model, "generator", None)
     weights = _part(initial.weights, "objective.generator_head.")
     if isinstance(generator, Backbone) and weights:
@@ -305,11 +320,12 @@ def heads(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {plain if len(names) == 1 else name: weights[name] for plain, names in found.items() for name in names}
 
 
-def export(run: str | Path, directory: str | Path) -> None:
+def export(run: str | Path, directory: str | Path) -> list[str]:
     """Writes a Hugging Face directory that transformers' Auto classes load, to the same outputs.
 
-    What transformers keeps as a second model (ELECTRA's generator) stands in a folder of its own in it. `directory` must not
-    exist or be empty. Raises Refusal where the run cannot be read or its family is not one that transformers has.
+    What transformers keeps as a second model (ELECTRA's generator) stands in a folder of its own in it; the head of a fine-tuned model is
+    that of transformers' class for its task, where it has one. `directory` must not exist or be empty. Returns what had to be left out, a
+    sentence each. Raises Refusal where the run cannot be read or its family is not one that transformers has.
     """
     directory = Path(directory)
     if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
@@ -329,6 +345,7 @@ def export(run: str | Path, directory: str | Path) -> None:
     tokenizer, held = initial.tokenizer, heads(initial.weights)
     complete = {**_defaults(family), **node, "length": initial.length}
     config, weights = family.to_transformers(complete, held, tokenizer.vocabulary)
+    left_out = with_task_head(family.model_type, initial.objective, initial.labels, held, config, weights)
     one_sided = inference.task_learnt(initial.objective) == "continue"
     made = {".": ({**config, **family.remarks(one_sided, initial.languages)}, weights)}
     made |= family.companions(complete, held, tokenizer.vocabulary)
@@ -347,6 +364,7 @@ def export(run: str | Path, directory: str | Path) -> None:
             storage.write_json(folder / storage.CONFIG, {**config, "dtype": "float32"})
     except OSError as error:
         raise Refusal(f"{directory} cannot be written: {error.strerror or error}") from None
+    return [] if left_out is None else [f"the head is left out: {left_out}"]
 
 
 @cache
@@ -376,7 +394,11 @@ def _from_run(folder: Path, trusted: Sequence[str], stored: storage.Stored | Non
     length, objective = int(stored.config["length"]), stored.config.get("objective")
     learnt, languages = objective if isinstance(objective, dict) else None, stored.config.get("languages") or ()
     added = _added(folder, stored.config.get("added") or {})
-    return Initial({"model": node}, stored.weights, tokenizer, length, learnt, tuple(map(str, languages)), added)
+    said = stored.config.get("labels")
+    labels = {str(task): tuple(map(str, names)) for task, names in said.items()} if isinstance(said, dict) else {}
+    return Initial(
+        {"model": node}, stored.weights, tokenizer, length, learnt, tuple(map(str, languages)), added, labels
+    )
 
 
 def _added(folder: Path, said: object) -> Added:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-Task = Literal["fill", "continue", "rewrite", "replaced", "vectors"]
+Task = Literal["judge", "fill", "continue", "rewrite", "replaced", "vectors"]
 TASKS: dict[str, str] = {
+    "judge": "says what it was fine-tuned to say: a class, tags, an answer, a choice",
     "fill": "fills each [MASK]",
     "continue": "goes on with the text",
     "rewrite": "writes the text again",

@@ -127,7 +127,7 @@ def record(task: str, text: str, said: Any) -> dict[str, Any]:
     if task == "replaced":
         return {"text": text, "tokens": list(said.tokens), "replaced": list(said.probabilities)}
     if isinstance(said, str):
-        return {"text": text, "written": said}
+        return {"text": text, "answer" if task == "judge" else "written": said}
     guesses = [[{"token": g.token, "probability": g.probability} for g in blank] for blank in said.blanks]
     return {"text": text, "filled": said.text, "blanks": guesses}
 
@@ -171,6 +171,7 @@ def _cells(task: str, said: Any) -> tuple[str, str]:
 
 
 _HEADS = {
+    "judge": ("answer", ""),
     "fill": ("filled", "guesses for each blank"),
     "replaced": ("replaced?", "probability of each token"),
     "vectors": ("vectors", ""),

@@ -30,7 +30,7 @@ def predict(loaded: Pretrained, texts: Sequence[str], task: Task | None, setting
     able = loaded.tasks
     if task is not None and task not in TASKS:
         raise Refusal(f"task={task} is not there{did_you_mean(task, TASKS)}")
-    if head is None and task not in able and able[0] == "vectors":
+    if head is None and task not in able and able == ("vectors",):
         raise Refusal("this checkpoint has no token head, so it cannot predict tokens; it gives vectors only")
     learnt = objective_class(loaded.objective)
     chosen = task or loaded.task
@@ -50,6 +50,9 @@ def predict(loaded: Pretrained, texts: Sequence[str], task: Task | None, setting
     if head is None and loaded.generator_head is not None and isinstance(model, Discriminator):
         assert model.generator is not None
         model, head = model.generator, loaded.generator_head
+    if chosen == "judge":
+        assert loaded.judge is not None
+        return list(loaded.judge(loaded.model, texts))
     if chosen == "replaced":
         assert loaded.discriminator is not None
         return cast("list[Any]", replaced_tokens(loaded.model, loaded.discriminator, tokenizer, texts))

@@ -27,8 +27,10 @@ def tasks_of(
     has_discriminator: bool = False,
     learnt: str | None = None,
     queries: bool = True,
+    judges: bool = False,
 ) -> tuple[Task, ...]:
-    """What a model with these heads that `learnt` a task can do, its role's own task first. `queries`: see `queries_learnt`."""
+    """What a model with these heads that `learnt` a task can do, its role's own task first. `queries`: see `queries_learnt`;
+    `judges`: it was fine-tuned on labelled data."""
     two = isinstance(model, TwoStreams) and queries
     found: list[Task] = ["replaced"] if has_discriminator else []
     if has_head:
@@ -39,9 +41,10 @@ def tasks_of(
             found += ["fill", "rewrite"] if vocabulary.sentinels or masks else ["rewrite"]
         if two or isinstance(model, Causal | Prefixed | TwoDirections):
             found.append("continue")
+    first: tuple[Task, ...] = ("judge",) if judges else ()
     if isinstance(model, TwoDirections):
-        return ("vectors", *found)
-    return (*found, "vectors")
+        return (*first, "vectors", *found)
+    return (*first, *found, "vectors")
 
 
 def task_of(able: tuple[Task, ...], learnt: str | None) -> Task:

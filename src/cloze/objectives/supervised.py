@@ -29,6 +29,7 @@ class Supervised(Objective[M, R], Generic[M, R]):
     """A head on a readout. A subclass says what it notes of each example (`rows`), which figures come of that (`score`) and which answer
     each record gets (`answers`). The first figure is the one that a single number is wanted of."""
 
+    task = "judge"
     perplexity_of = None  # no term is of language
     figures: tuple[str, ...]
     readout: Readout
