@@ -17,7 +17,7 @@ from cloze.data.base import Choices, Labelled, Labels, Record, Tagged, TaskCorpu
 from cloze.data.tasks.lambada import LastWord
 from cloze.errors import Refusal
 from cloze.fewshot.score import Answerable, Scoring, length_for
-from tests.fewshot.toys import WORDS, bigram, log_probabilities
+from tests.fewshot.toys import WORDS, bigram, copier, log_probabilities, unigram
 from tests.pretrained import saved_run
 
 
@@ -167,6 +167,39 @@ def test_what_can_be_scored() -> None:
         Scoring(split="dev").prompts(Fixture({"test": labelled(["a"], ["good"])}), 1)
     with pytest.raises(Refusal, match=r"objective\.demonstrate_from=train is not there"):
         Scoring(shots=1).prompts(Fixture({"test": labelled(["a"], ["good"])}), 1)
+
+
+THINGS = ["film", "tale", "dull", "bright", "a", "b", "c", "very"]
+
+
+def accuracies(loaded: Any, seeds: int, **settings: Any) -> list[float]:
+    """By seed, of a task in which each thing has one of two labels by chance."""
+    corpus = Fixture(dict.fromkeys(("train", "validation"), labelled(THINGS, ["good", "bad"] * 4)))
+    return [
+        Scoring(template="{first} {answer}", **settings).score(loaded, corpus, seed, 1000).results.metrics["accuracy"]
+        for seed in range(seeds)
+    ]
+
+
+def test_a_model_that_reads_labels_falls_to_chance_where_they_are_shuffled() -> None:
+    """Induction gives each thing the label that it was shown with: all right with their own, half right with any others."""
+    how = {"separator": " . "}
+    assert accuracies(copier(), 1) == [0.5]  # nothing was shown: it has no preference, and takes the first
+    assert accuracies(copier(), 5, shots=8, demonstrations=how) == [1.0] * 5
+    some = accuracies(copier(), 5, shots=4, demonstrations=how)
+    assert all(0.5 <= one < 1.0 for one in some)  # the four things that were shown, and half of the others
+    shuffled = accuracies(copier(), 60, shots=8, demonstrations={**how, "shuffle_labels": True})
+    # of 4 and 4 labels, those that stay with their class are 2 * hypergeometric(8, 4, 4): mean 4, variance 4 * 16 / 28
+    assert abs(sum(shuffled) / 60 - 0.5) < 4 * math.sqrt(64 / 28 / 64 / 60)
+    assert len(set(shuffled)) > 2
+
+
+def test_a_model_that_does_not_read_labels_stays_where_it_is() -> None:
+    how = {"separator": " . "}
+    for loaded in (unigram(1), bigram(5)):
+        before = accuracies(loaded, 1)
+        assert accuracies(loaded, 4, shots=8, demonstrations=how) == before * 4
+        assert accuracies(loaded, 4, shots=8, demonstrations={**how, "shuffle_labels": True}) == before * 4
 
 
 def test_shuffling_needs_something_to_shuffle() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -91,3 +92,39 @@ def log_probabilities(loaded: Pretrained) -> Tensor:
     """(V, V): row a, column b: log p(b | a)."""
     table: Tensor = loaded.model.table.detach()  # type: ignore[assignment,operator,union-attr]
     return table.log_softmax(-1)
+
+
+class Copier(Causal):
+    """What comes next is what stood behind the last token the last time that it stood in the text: induction, made by hand. Where it did
+    not stand there before, everything is equally probable."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.nothing = nn.Parameter(torch.zeros(len(WORDS)))
+        self.width = len(WORDS)
+
+    def forward(self, batch: Batch, every_layer: bool = False) -> HiddenStates:
+        tokens, logits = batch.inputs.tokens.tolist(), []
+        offsets = batch.inputs.layout.offsets
+        for start, end in itertools.pairwise(offsets):
+            row = tokens[start:end]
+            for place, token in enumerate(row):
+                before = [i for i in range(place) if row[i] == token]
+                copied = torch.zeros(len(WORDS)) if not before else 5.0 * torch.eye(len(WORDS))[row[before[-1] + 1]]
+                logits.append(copied + self.nothing)
+        return HiddenStates(torch.stack(logits))
+
+    @property
+    def word_embedding(self) -> Tensor:
+        return torch.eye(len(WORDS))
+
+    def token_head(self) -> TokenHead:
+        return TokenHead()
+
+    def depth(self, parameter_name: str) -> int:
+        return 0
+
+
+def copier() -> Pretrained:
+    model = Copier()
+    return Pretrained(model, Words(), model.token_head(), 1000)  # type: ignore[arg-type]
