@@ -202,6 +202,22 @@ def test_what_stops_it_stops_it(place: Path) -> None:
     assert "Not run yet: mrpc-1." in (place / "stopped" / "glue.md").read_text()
 
 
+def test_what_was_stopped_goes_on(place: Path) -> None:
+    from cloze.starting import complete
+
+    asked: list[Sequence[str]] = []
+    suite = sentence(place, "half", "data.tasks=[cola,mrpc]", "budget.steps=1")
+    (place / "half" / "cola-1").mkdir(parents=True)
+    recorded = complete(suite.jobs()[0].words)[0]
+    facts = {
+        "status": "preempted",
+        "provenance": {"words": [*recorded, "output_dir=half/cola-1", "hardware.threads=2"]},
+    }
+    (place / "half" / "cola-1" / "run.json").write_text(json.dumps(facts))
+    assert glue.run(suite, lambda words: asked.append(words) or Ended(1, "no")) == 1
+    assert [("resume=auto" in words) for words in asked] == [True, False]
+
+
 def test_a_chain_whose_beginning_fails(place: Path) -> None:
     started = []
 
