@@ -79,13 +79,13 @@ KINDS: dict[str, tuple[int, float | None, dict[str, Any]]] = {
     "extractive_qa": (384, 5e-5, {}),
     "choose": (128, 2e-5, {"batch_size": 16}),
 }
-# What a way to fine-tune changes: where little trains, the rate, which then does not go by the width; and a schedule of its own stays.
+# What a way to fine-tune changes: the rate, where little trains, that of a model 768 wide too; and a schedule of its own stays.
 WAYS: dict[str, tuple[str, float]] = {
     "linear_probe": ("Adam's usual rate", 1e-3),
     "bitfit": ("BitFit's paper, section 4 (1e-4 to 1e-3)", 4e-4),  # https://arxiv.org/abs/2106.10199
     "lora": ("LoRA's paper, table 9", 5e-4),  # https://arxiv.org/abs/2106.09685
     "adapters": ("the adapters' paper, section 3.1 (3e-5, 3e-4 or 3e-3)", 3e-4),  # https://arxiv.org/abs/1902.00751
-    "prompt_tuning": ("our own trials with AdamW (the paper has AdaFactor)", 1e-2),
+    "prompt_tuning": ("no paper (theirs is 0.3, with AdaFactor)", 1e-3),
 }
 WITH_A_SCHEDULE = ("ulmfit",)
 LONG_CHOICES = ("race", "dream", "world/race")  # whole passages
@@ -140,7 +140,8 @@ def _recipe(composed: Composed, kind: str) -> tuple[Recipe, dict[str, Any]]:
         added["optimizer.learning_rate"] = _rounded(recipe.rate * max(1.0, 768 / width) ** 1.5)
     way = str(composed.choices["finetune"])
     if way in WAYS and recipe.rate is not None:
-        source, added["optimizer.learning_rate"] = WAYS[way]
+        source, rate = WAYS[way]
+        added["optimizer.learning_rate"] = _rounded(rate * max(1.0, 768 / width) ** 1.5)
         recipe = replace(recipe, source=f"{recipe.source}, and for the rate {source}")
     if way in WITH_A_SCHEDULE:
         added = {key: value for key, value in added.items() if not key.startswith("schedule")}
