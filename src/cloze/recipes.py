@@ -88,6 +88,12 @@ WAYS: dict[str, tuple[str, float]] = {
     "prompt_tuning": ("no paper (theirs is 0.3, with AdaFactor)", 1e-3),
 }
 WITH_A_SCHEDULE = ("ulmfit",)
+# The generated language's tasks (docs/world-tasks.md), whose examples are few, so that passes must be many: batch size, steps. Their rate
+# is 1e-3 for the model of the default run, which is 128 wide.
+WORLD_RATE = 7e-5
+WORLD = {
+    "unseen_words": (16, 200), "ner": (32, 100), "pos": (16, 60), "srl": (16, 60), "cola": (32, 250), "sst2": (32, 400),
+}  # fmt: skip
 LONG_CHOICES = ("race", "dream", "world/race")  # whole passages
 BOTH_ORDERS = ("mrpc", "qqp", "stsb")  # GPT, section 3.3: similarity has no order
 
@@ -130,6 +136,12 @@ def _recipe(composed: Composed, kind: str) -> tuple[Recipe, dict[str, Any]]:
         del added["budget.epochs"]
     elif recipe.rate is not None and rate is not None and recipe is BERT:
         recipe = Recipe("BERT's paper, section 4", rate, recipe.words)
+    if data.startswith("world/"):
+        rate = None if recipe.rate is None else WORLD_RATE
+        recipe = Recipe("docs/world-tasks.md", rate, recipe.words)
+        if task in WORLD:
+            added["batch_size"], added["budget.steps"] = WORLD[task]
+            del added["budget.epochs"]
     if kind in ("tag", "extractive_qa"):
         added = {key: value for key, value in added.items() if key not in ("objective.frame", "objective.lm_weight")}
     elif kind == "choose":

@@ -9,11 +9,12 @@ from typing import Any
 
 import pytest
 
+from cloze.compose import as_settings, compose
 from cloze.data.base import NO_TAG, Choices, Labelled, Passage, Record, Tagged, TaskCorpus
 from cloze.data.tasks.choices import Race, Swag
 from cloze.data.tasks.conll import Conll
 from cloze.data.tasks.glue import Glue
-from cloze.data.tasks.lambada import Lambada
+from cloze.data.tasks.lambada import Lambada, LastWord
 from cloze.data.tasks.minimal_pairs import Blimp
 from cloze.data.tasks.squad import Squad
 from cloze.data.tasks.world import (
@@ -27,7 +28,10 @@ from cloze.data.tasks.world import (
 )
 from cloze.data.world.tasks import write_tasks
 from cloze.errors import Refusal
+from cloze.recipes import completed
+from cloze.schema import locate
 
+ROOT = Path(__file__).parents[3]
 TRAIN, DEV, TEST = 64, 80, 16
 GLUE = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
 
@@ -151,3 +155,25 @@ def test_options_hold_the_answer_once() -> None:
         for record in WorldChoices(task, 300, 10, 10).split_records("train"):  # type: ignore[arg-type]
             assert isinstance(record, Choices) and record.label is not None
             assert len(record.options) == len(set(record.options)) == 4
+
+
+@pytest.mark.parametrize("task", sorted(path.stem for path in (ROOT / "conf/data/world").glob("*.yaml")))
+def test_each_task_is_a_choice_that_builds(task: str) -> None:
+    composed = compose([f"data=world/{task}"])
+    node = as_settings(composed.config)["data"]
+    built = locate(node.pop("_target_"), "data")
+    made = built(**node)
+    assert made.name == task and len(list(made.split_records(made.splits()[-1]))) > 0
+    objectives = {Labelled: "classify", Tagged: "tag", Passage: "extractive_qa", Choices: "choose", LastWord: "score"}
+    expected = "score" if made.splits() == ("test",) else objectives[made.reads]
+    assert composed.choices["objective"] == expected
+
+
+def test_a_calibrated_task_brings_its_steps() -> None:
+    words, note = completed(["data=world/unseen_words", "size=tiny"])
+    config = compose(words).config
+    assert "docs/world-tasks.md" in note
+    assert (config.budget.steps, config.budget.epochs, config.batch_size) == (200, None, 16)
+    assert config.optimizer.learning_rate == pytest.approx(1e-3, rel=0.05)
+    words, _ = completed(["data=world/mnli", "budget.steps=7"])
+    assert compose(words).config.budget.steps == 7
