@@ -9,8 +9,10 @@ import pytest
 from rich.console import Console
 
 from cloze import cli
-from cloze.compose import choices
-from cloze.matrix import cells, show
+from cloze.check import built_by
+from cloze.compose import brought_objective, choices
+from cloze.data.base import Text
+from cloze.matrix import cells, markdown, show
 
 DOCS = Path(__file__).resolve().parents[1] / "docs"
 
@@ -29,13 +31,32 @@ def test_every_pair_has_a_cell() -> None:
     assert all((cell.data is None) == bool(cell.sentence) for cell in found)
 
 
+def test_data_that_need_no_file_are_named() -> None:
+    named = {cell.objective: cell.data for cell in cells(["unilm"])}
+    usual = {each: "world" for each in named if built_by("objective")[each].record is Text}
+    assert {each: data for each, data in named.items() if data and each in usual}.items() <= usual.items()
+    assert named["tlm"] == "world_parallel"
+    for objective in ("classify", "verbalise", "tag", "choose", "extractive_qa", "score"):
+        data = named[objective]
+        assert data is not None and data.startswith("world/")
+        assert brought_objective(data) in (objective, "classify" if objective == "verbalise" else objective)
+
+
+def test_the_kinds_of_records_are_told() -> None:
+    page = markdown()
+    assert "- tag: tagged records, data=conll2000|" in page
+    assert "- extractive_qa: passage records, data=cmrc|squad|superglue/record|world/{squad,squad2}." in page
+    assert "- tlm: parallel records, data=parallel|world_parallel." in page
+    assert max(map(len, page.splitlines())) < 500
+
+
 def test_the_page_shows_the_program() -> None:
     spec = importlib.util.spec_from_file_location("matrix_page", DOCS / "matrix.py")
     assert spec is not None and spec.loader is not None
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     page = (DOCS / "matrix.md").read_text(encoding="utf-8")
-    assert "| model |" in page
+    assert "| objective | data |" in page
     assert page == script.renewed(page), "docs/matrix.md is stale: python docs/matrix.py writes it anew"
 
 

@@ -13,7 +13,7 @@ import torch
 from omegaconf import OmegaConf
 
 from cloze.compose import GROUPS, Composed, as_settings, choices, defaults, target
-from cloze.data.base import Corpus, Labels, Record, Vocabulary
+from cloze.data.base import Corpus, Labels, Record, Text, Vocabulary
 from cloze.errors import Refusal, did_you_mean, nearest
 from cloze.finetuning.course import Course
 from cloze.finetuning.ways import Finetuning
@@ -259,8 +259,8 @@ def compatibility(
                 )
             ]
             found.append(
-                f"{named['objective']}{of} learns from {_plural(part.record)}; {named['data']} has {_plural(corpus.reads)}. "
-                f"With {named['objective']}: data={'|'.join(corpora)}. "
+                f"{named['objective']}{of} learns from {plural(part.record)}; {named['data']} has {plural(corpus.reads)}. "
+                f"With {named['objective']}: data={folded(corpora)}. "
                 f"With {named['model']} and {named['data']}: objective={'|'.join(objectives) or 'none yet'}."
             )
     return found
@@ -286,7 +286,32 @@ def built_by(group: str) -> dict[str, Any]:
     return {choice: locate(path, group) for choice in choices(group) if (path := target(group, choice))}
 
 
-def _plural(record: type[Record]) -> str:
+def folded(corpora: Sequence[str]) -> str:
+    """The choices of data in few words: a folder by its name where all of it is meant, `superglue/… (not record)` where nearly all is,
+    `world/{ner,pos}` where a part is."""
+    folders: dict[str, list[str]] = {}  # "glue/" -> all that lies in it
+    for choice, built in built_by("data").items():
+        if issubclass(built.reads, Text):  # else no objective learns from it: it stands for several runs
+            folder = choice[: choice.rfind("/") + 1]
+            folders.setdefault(folder or choice, []).append(choice.removeprefix(folder))
+    said = []
+    for folder, names in folders.items():
+        if not folder.endswith("/"):
+            said += [folder] if folder in corpora else []
+            continue
+        meant = [name for name in names if f"{folder}{name}" in corpora]
+        others = [name for name in names if name not in meant]
+        if len(meant) == 1:
+            said.append(folder + meant[0])
+        elif meant and (len(others) > 2 or len(others) >= len(meant)):
+            said.append(f"{folder}{{{','.join(meant)}}}")
+        elif meant:
+            said.append(f"{folder}…" + (f" (not {', '.join(others)})" if others else ""))
+    return "|".join(said)
+
+
+def plural(record: type[Record]) -> str:
+    """`labelled records`."""
     return re.sub(r"(?<!^)(?=[A-Z])", " ", record.__name__).lower() + " records"
 
 

@@ -5,6 +5,7 @@ Nothing here imports torch.
 
 from __future__ import annotations
 
+import copy
 import itertools
 import re
 from collections.abc import Iterator, Sequence
@@ -69,14 +70,18 @@ def choices(group: str) -> dict[str, str]:
 
 def target(group: str, choice: str) -> str | None:
     """The class that a choice builds, as written in its file."""
-    content = OmegaConf.load(conf_directory() / group / f"{choice}.yaml")
-    return content.get("_target_") if isinstance(content, DictConfig) else None
+    found: str | None = _content(group, choice).get("_target_")
+    return found
 
 
 def defaults(group: str, choice: str) -> dict[str, Any]:
     """The settings of a choice as written in its file, references unresolved."""
-    content = OmegaConf.load(conf_directory() / group / f"{choice}.yaml")
-    return {str(name): value for name, value in _plain(content).items() if name != "defaults"}
+    return {name: value for name, value in copy.deepcopy(_content(group, choice)).items() if name != "defaults"}
+
+
+@cache
+def _content(group: str, choice: str) -> dict[str, Any]:
+    return _plain(OmegaConf.load(conf_directory() / group / f"{choice}.yaml"))
 
 
 def parse(words: Sequence[str]) -> list[Override]:
@@ -163,11 +168,11 @@ def _brought(overrides: Sequence[Override]) -> list[str]:
     return [] if own is None else [f"objective={own}"]
 
 
-@cache
 def brought_objective(data: str) -> str | None:
     """The objective that a choice of data is for, as its file says; None where it leaves that to the family."""
-    content = _plain(OmegaConf.load(conf_directory() / "data" / f"{data}.yaml"))
-    brought = [each.get("override /objective@_global_.objective") for each in content.get("defaults", ())]
+    brought = [
+        each.get("override /objective@_global_.objective") for each in _content("data", data).get("defaults", ())
+    ]
     return next((each for each in brought if each is not None), None)
 
 

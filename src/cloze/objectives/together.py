@@ -20,6 +20,7 @@ from cloze.data.base import Sample, Text, TokenizedCorpus, Vocabulary
 from cloze.errors import Refusal, did_you_mean
 from cloze.models.base import Backbone, Batch, TokenHead
 from cloze.objectives.base import ExampleBuilder, Examples, Objective, StepOutput, Tally, Term
+from cloze.objectives.framing import RecordExamples
 from cloze.schema import Node, locate
 
 if TYPE_CHECKING:
@@ -89,6 +90,13 @@ def parts_of(of: list[str], settings: Settings) -> dict[str, tuple[type[Objectiv
         built = locate(node.pop("_target_"), f"objective.settings.{name}")
         if not issubclass(built, Objective) or issubclass(built, Together):
             raise Refusal(f"objective.of: {name} is not an objective that can be one of several.")
+        if issubclass(built.Examples, RecordExamples):
+            raise Refusal(
+                f"objective.of={of}: {name} learns from labelled data and cannot be one of several yet: objective={name} trains it alone. "
+                "Several labelled tasks on one model are data=several."
+            )
+        if not built.trains:
+            raise Refusal(f"objective.of={of}: {name} trains nothing: objective={name} asks a model that is there.")
         found[name] = built, node
     return found
 
