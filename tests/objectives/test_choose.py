@@ -48,7 +48,7 @@ def examples_of(made: list[Choices], name: str = "bert.Bert", length: int = 32, 
 
 
 def test_what_is_read() -> None:
-    """The context, and the question followed by the option; the longer one is cut (of equal ones the second), of the second its beginning."""
+    """The context, and the question followed by the option; the longer one is cut (of equal ones the second), of the second its start."""
     made = [Choices(("11 12 13 14", "21 22"), options=("31", "32 33 34"), label=1)]
     for length, rows in {
         32: [[CLS, 11, 12, 13, 14, SEP, 21, 22, 31, SEP], [CLS, 11, 12, 13, 14, SEP, 21, 22, 32, 33, 34, SEP]],

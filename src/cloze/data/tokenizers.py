@@ -13,6 +13,7 @@ import json
 import logging
 import re
 import time
+import unicodedata
 import zlib
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -126,9 +127,13 @@ class Tokenizer:
     def encode_spans(
         self, texts: Sequence[str]
     ) -> tuple[NDArray[np.uint32], NDArray[np.bool_], NDArray[np.int64], NDArray[np.int32]]:
-        """As `encode_flat`, and (N, 2) the characters start … end - 1 of its text that each token stands for, without outer spaces."""
+        """As `encode_flat`, and (N, 2) the characters start … end - 1 of its text that each token stands for, without outer spaces.
+
+        An accent that is a character of its own is its letter's, also where the normaliser drops it.
+        """
         ids, starts, lengths = self.encode_flat(texts)
         shift = len(self._prefix)
+        spaces = {self.id(mark) for mark in ("Ġ", "▁")}
         self._backend.encode_special_tokens = True
         spans = []
         for text, encoding in zip(
@@ -136,12 +141,17 @@ class Tokenizer:
             self._backend.encode_batch([self._prefix + text for text in texts], add_special_tokens=False),
             strict=True,
         ):
-            for start, end in encoding.offsets:
-                start, end = max(start - shift, 0), max(end - shift, 0)
+            places = [(max(start - shift, 0), max(end - shift, 0)) for start, end in encoding.offsets]
+            following = [*(start for start, _ in places[1:]), len(text)]
+            if encoding.ids and encoding.ids[0] in spaces and not text.startswith(("Ġ", "▁")):
+                places[0] = 0, 0  # the space that a text is read after is not in it
+            for (start, end), next_start in zip(places, following, strict=False):
                 while start < end and text[start].isspace():
                     start += 1
                 while end > start and text[end - 1].isspace():
                     end -= 1
+                while start < end < next_start and unicodedata.combining(text[end]):
+                    end += 1
                 spans.append((start, end))
         return ids, starts, lengths, np.array(spans, np.int32).reshape(-1, 2)
 
