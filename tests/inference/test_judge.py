@@ -69,7 +69,7 @@ def test_tags_answers_and_choices_are_texts(runs: Path) -> None:
 
 @pytest.mark.parametrize(("task", "text"), [("mrpc", "a\tb\tc"), ("squad", "no passage"), ("swag", "a\tb\tone option")])
 def test_texts_that_do_not_fit_are_refused(task: str, text: str, runs: Path) -> None:
-    with pytest.raises(Refusal, match="tab|option"):
+    with pytest.raises(Refusal, match=r"tab|option"):
         cloze.load(runs / task).predict(text)
 
 
