@@ -10,7 +10,6 @@ https://arxiv.org/abs/1908.08962); rate * (768 / width) ** 1.5, which runs throu
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -149,11 +148,11 @@ def _recipe(composed: Composed, kind: str) -> tuple[Recipe, dict[str, Any]]:
     elif family == "gpt" and task in BOTH_ORDERS:
         added["objective.both_orders"] = True
     if recipe.rate is not None:
-        added["optimizer.learning_rate"] = _rounded(recipe.rate * max(1.0, 768 / width) ** 1.5)
+        added["optimizer.learning_rate"] = _scaled(recipe.rate, width)
     way = str(composed.choices["finetune"])
     if way in WAYS and recipe.rate is not None:
         source, rate = WAYS[way]
-        added["optimizer.learning_rate"] = _rounded(rate * max(1.0, 768 / width) ** 1.5)
+        added["optimizer.learning_rate"] = _scaled(rate, width)
         recipe = replace(recipe, source=f"{recipe.source}, and for the rate {source}")
     if way in WITH_A_SCHEDULE:
         added = {key: value for key, value in added.items() if not key.startswith("schedule")}
@@ -208,9 +207,9 @@ def _decided(key: str, said: set[str]) -> bool:
     return key in said
 
 
-def _rounded(rate: float) -> float:
-    """Two digits."""
-    return float(f"{rate:.1e}") if math.isfinite(rate) else rate
+def _scaled(rate: float, width: float) -> float:
+    """A published rate as it is; that of a narrower model in two digits."""
+    return rate if width >= 768 else float(f"{rate * (768 / width) ** 1.5:.1e}")
 
 
 def _written(value: Any) -> str:
