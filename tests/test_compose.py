@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from omegaconf import OmegaConf
 
 from cloze.check import RUNTIME
 from cloze.compose import GROUPS, brought_objective, choices, compose, conf_directory, defaults, grid
+from cloze.help import render
 from cloze.schema import locate, parameters
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -72,6 +74,18 @@ def test_data_that_are_labelled_bring_an_objective() -> None:
         brought = brought_objective(choice)
         assert brought is None or brought in choices("objective"), line
         assert (brought is None) == (choice in ("world", "world_parallel", "text", "parallel", "pydocs", "huggingface"))
+
+
+def test_help_names_every_choice_and_the_tasks_of_a_folder_together() -> None:
+    lines = render().splitlines()
+    for folder in ("clue", "glue", "superglue", "world"):
+        (first,) = (number for number, line in enumerate(lines) if line.startswith(f"  {folder}/…  "))
+        told = " ".join(itertools.takewhile(lambda line: line.startswith("      "), lines[first + 1 :]))
+        names = {choice.partition("/")[2] for choice in choices("data") if choice.startswith(f"{folder}/")}
+        assert names <= set(f"{lines[first]} {told}".split())
+    alone = [(group, choice) for group, choice in FILES if group != "data" or "/" not in choice]
+    assert all(any(line.startswith(f"  {choice} ") for line in lines) for _, choice in alone)
+    assert len(lines) < 300
 
 
 def test_a_grid_is_the_product_of_its_words() -> None:

@@ -187,9 +187,9 @@ def corpus_words(folder: Path) -> dict[str, list[str]]:
     lines = STORY.replace(". ", ".\n")
     for name, text in (("en", lines), ("xx", lines.upper())):
         (folder / f"aligned.{name}").write_text(text, encoding="utf-8")
-    # eight documents to train on are plenty for taggers, and 64 examples for all others
+    # sixteen documents to train on are plenty for taggers, and 64 examples for all others
     small, smaller = (["data.validation=16", "data.test=8", f"data.train={n}"] for n in (64, 16))
-    write_tasks(folder / "tasks", train=64, dev=16, test=8)
+    write_tasks(folder / "tasks", train=48, dev=8, test=8)
     return {
         "glue/mrpc": [f"data.path={folder / 'tasks'}"],
         "ud": [
@@ -220,7 +220,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 OBJECTIVE_WORDS = {
     "extractive_qa": ["objective.question_length=16", "objective.stride=16"],
-    "verbalise": ["++objective.words={0: was, 1: the}"],  # each is one token of any vocabulary
+    "verbalise": ["++objective.words={0: Nora, 1: Clara}"],  # each is one token of any vocabulary
 }
 
 

@@ -102,6 +102,56 @@ def refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
             ["objective.judged_span=3.0 needs 115 sentinels; the tokenizer has 100"],
         ),
         ("sweeps=mask_rate", ["did you mean mask_ratio?"]),
+        (
+            "objective=classify data=world",
+            ["learns from labelled records; data=world has text records", "data=clue/… (not chid)|glue/…|"],
+        ),
+        (
+            "data=glue/mrpc data.path=. objective=tag",
+            ["learns from tagged records", "world/{ner,pos,srl,unseen_words}"],
+        ),
+        ("data=glue/mprc", ["data=glue/mprc is not there; did you mean glue/mrpc? Accepted: glue/all, glue/ax"]),
+        ("data=wrld", ["did you mean world?", "superglue/…"]),
+        ("data=glue/mrpc", ["data.path is missing"]),
+        ("data=squad data.path=/nowhere", ["/nowhere"]),
+        ("data=ud", ["data.path is missing: a folder with *-ud-train.conllu"]),
+        ("data=world/mrpc length=4", ["length=4 is too short", "take length=5 or more"]),
+        (
+            "data=world/squad length=32 objective.question_length=40",
+            ["objective.question_length=40 leaves no room for the passage with length=32"],
+        ),
+        (
+            "data=world/mrpc objective.lm_weight=0.5",
+            ["objective.lm_weight=0.5 needs a model that sees only what stands before"],
+        ),
+        ("data=world/mrpc objective.hidden=0", ["objective.hidden=0 must be at least 1, or null"]),
+        ("data=world/mrpc objective.layer=99", ["objective.layer=99 must lie in 0 … 2"]),
+        (
+            "data=world/mrpc objective.pooling=average",
+            ["objective.pooling=average is not one of them. Accepted: concat"],
+        ),
+        ("data=world/mrpc objective.dropout=1.5", ["objective.dropout=1.5 must lie in [0, 1)"]),
+        ("data=world/mrpc data.train=0", ["data.train=0 must be at least 1"]),
+        (
+            "data=world/mrpc model=gpt2 objective=verbalise",
+            ["sees both sides", "With model=gpt2: objective=choose|classify|"],
+        ),
+        (
+            "data=world/squad objective.unanswerable=false objective.null_threshold=1",
+            ["objective.null_threshold=1 has no effect"],
+        ),
+        ("data=world/squad objective.stride=0", ["objective.stride=0 must be at least 1"]),
+        (
+            "data=world/pos objective.context=page",
+            ["objective.context=page is not one of them. Accepted: document, sentence"],
+        ),
+        ("data=world/blimp objective=choose", ["there is no train split; it has test"]),
+        ("data=world/mrpc finetune=lroa", ["did you mean lora?"]),
+        (
+            "data=world/mrpc objective=together objective.of=[mlm,classify]",
+            ["classify learns from labelled data and cannot be one of several yet: objective=classify trains it alone"],
+        ),
+        ("objective=together objective.of=[mlm,score]", ["objective.of=['mlm', 'score']: score trains nothing"]),
     ],
 )
 def test_a_wrong_word_is_named_with_the_nearest_right_one(
@@ -110,6 +160,46 @@ def test_a_wrong_word_is_named_with_the_nearest_right_one(
     said = refuse(*words.split())
     for piece in expected:
         assert piece in said, said
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (
+            "data=world/sst2 objective.both_orders=true",
+            "objective.both_orders=true has no effect: these examples are single texts",
+        ),
+        ("data=world/mrpc labelled_examples=1000", "labelled_examples=1000 is more than the 32 training examples"),
+        ("data=world/stsb objective=verbalise", "this task asks for a number: objective=classify"),
+        (
+            "data=world/mrpc objective=verbalise objective.words={0:was,1:was}",
+            "two classes have the same token: was, was",
+        ),
+        (
+            "data=world/mrpc objective=verbalise objective.words={0:was}",
+            "objective.words must have a word for each class",
+        ),
+        (
+            "data=world/mrpc objective=verbalise objective.words={0:incomprehensibly,1:was}",
+            "'incomprehensibly' for the class '0' is not one token of this vocabulary",
+        ),
+        ("data=world/sst2 objective=mlm_sop", "needs documents of at least 2 sentences"),
+    ],
+)
+def test_labelled_data_that_cannot_serve(refuse: Callable[..., str], words: str, expected: str) -> None:
+    small = ["data.train=32", "data.validation=8", "data.test=8", "size=tiny", "tokenizer.vocabulary=300"]
+    assert expected in refuse(*words.split(), *small)
+
+
+def test_a_column_that_is_not_there(refuse: Callable[..., str], tmp_path: Path) -> None:
+    (tmp_path / "pairs.tsv").write_text("text\tlabel\nA lamp.\tyes\n", encoding="utf-8")
+    said = refuse("data=table", "data.path=pairs.tsv", "data.text=text", "data.label=lable")
+    assert "data.label=lable: pairs.tsv has no such column; did you mean label?" in said
+
+
+def test_labels_that_are_not_there_cannot_be_counted(refuse: Callable[..., str]) -> None:
+    said = refuse(*SMALL, "labelled_examples=10", "tokenizer.vocabulary=300")
+    assert "labelled_examples=10 has no effect: this objective learns from text without labels" in said
 
 
 def test_all_faults_are_told_at_once(refuse: Callable[..., str]) -> None:

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 import cloze
+from cloze.check import built_by
 from cloze.compose import choices
 from cloze.data.base import TokenizedCorpus
 from cloze.errors import Refusal
@@ -19,9 +20,9 @@ from cloze.models.base import EncoderDecoder
 from cloze.models.storage import save_model
 from cloze.prepare import Prepared
 from cloze.run import description
-from tests.test_conformance import batch, prepared
+from tests.test_conformance import FROM_LABELS, batch, prepared, tried
 
-CELLS = [cell for cell in cells() if cell.data is not None]
+CELLS = [cell for cell in cells() if cell.data is not None and built_by("objective")[cell.objective].trains]
 OWN = {  # a family's own way of learning; what each makes of a text without being told
     "bert": ("mlm", "fill"), "roberta": ("mlm", "fill"), "albert": ("mlm_sop", "fill"), "mbert": ("mlm", "fill"),
     "xlm": ("tlm", "fill"), "electra": ("replaced_token", "replaced"), "unilm": ("unilm", "fill"),
@@ -68,6 +69,7 @@ def left_by(parts: Prepared, folder: Path) -> Path:
             marks=() if OWN[cell.model][0] == cell.objective else pytest.mark.slow, id=f"{cell.model}-{cell.objective}",
         )
         for cell in CELLS
+        if cell.objective not in FROM_LABELS
     ],
 )  # fmt: skip
 def test_a_run_is_used(model: str, objective: str, data: str, folder: Path) -> None:
@@ -103,3 +105,34 @@ def test_a_run_is_used(model: str, objective: str, data: str, folder: Path) -> N
     # still much like its own token's embedding takes that token for the next one.
     size = loaded.tokenizer.vocabulary.size
     assert all(size / 4 < each.perplexity < size * 8 for each in found)
+
+
+SAID = {  # as `cloze predict` takes it: what is one example has tabs between its texts
+    "classify": "Clara lost the lamp.\tThe lamp was lost by Clara.", "verbalise": "Clara lost the lamp.\tThe lamp was lost by Clara.",
+    "tag": "Clara lost the lamp .", "choose": "Clara came in.\t\tShe sat down.\tIt was late.",
+    "extractive_qa": "Who lost the lamp?\tClara lost the lamp.",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("model", "objective"),
+    [
+        pytest.param(cell.model, cell.objective, marks=() if cell.model == "bert" else pytest.mark.slow)
+        for cell in CELLS
+        if cell.objective in FROM_LABELS
+    ],
+)
+def test_a_run_that_learnt_from_labels_is_used(model: str, objective: str, folder: Path) -> None:
+    parts = prepared(folder, model, objective, tried(objective)[0])
+    loaded = cloze.load(left_by(parts, folder))
+    assert loaded.task == "judge"
+    (answer,) = loaded.predict([SAID[objective]])
+    _, *texts = SAID[objective].split("\t")
+    if objective in ("classify", "verbalise"):
+        assert answer in ("0", "1")
+    elif objective == "tag":
+        assert [pair.rpartition("/")[0] for pair in str(answer).split(" ")] == SAID[objective].split()
+    else:
+        assert answer in texts if objective == "choose" else str(answer) in texts[0]
+    (vectors,) = loaded.predict(["Clara lost the lamp."], task="vectors")
+    assert vectors.values.isfinite().all()

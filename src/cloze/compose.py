@@ -23,7 +23,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from cloze.errors import Refusal, did_you_mean, nearest
+from cloze.errors import Refusal, nearest
 
 OPEN = (
     "objective.weights",
@@ -198,7 +198,16 @@ def _refuse_unknown_choice(override: Override) -> None:
     if wanted is None:
         raise Refusal(f"{key}=null is not a choice; leave the word out, or take one of: {', '.join(choices(key))}.")
     if not isinstance(wanted, str) or wanted not in choices(key):
-        raise Refusal(f"{key}={wanted} is not there{did_you_mean(str(wanted), choices(key))}")
+        guess = nearest(str(wanted), choices(key))
+        meant = f"; did you mean {guess}?" if guess else "."
+        raise Refusal(f"{key}={wanted} is not there{meant} Accepted: {', '.join(_in_sight(key, str(wanted)))}.")
+
+
+def _in_sight(group: str, wanted: str) -> list[str]:
+    """The choices of a group that a wrong word may have meant: those beside it, and folders by their names."""
+    folder = wanted[: wanted.rfind("/") + 1]
+    beside = sorted(choice for choice in choices(group) if folder and choice.startswith(folder))
+    return beside or sorted({f"{each.partition('/')[0]}/…" if "/" in each else each for each in choices(group)})
 
 
 def _explain(fault: Exception, words: Sequence[str], overrides: list[Override]) -> str:
