@@ -17,6 +17,7 @@ from cloze import cli
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 SHORT = ["budget.steps=2", "validation.examples=8", "validation.every=2", "tracking=none", "hardware.threads=1"]
+SMALL_TASK = ["data.train=64", "data.validation=8", "data.test=8"]
 SMALL_WORLD = ["data.documents=400", "data.validation_documents=30", "data.test_documents=10"]
 
 # What the pages' commands speak of, in a folder that the test makes: a run, the user's own text.
@@ -62,11 +63,13 @@ def test_the_pages_have_commands() -> None:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with books/, what is scored, and the finished runs outputs/first (a BERT) and outputs/gpt2, as the pages assume."""
+    """A folder with books/, what is scored, and the finished runs outputs/first (a BERT), outputs/gpt2 and outputs/mrpc (fine-tuned),
+    as the pages assume."""
     folder = tmp_path_factory.mktemp("workplace")
     (folder / "books").mkdir()
     for n in range(3):
         (folder / "books" / f"book{n}.txt").write_text(f"Book {n}.\n\n{TEXT}", encoding="utf-8")
+    (folder / "pairs.tsv").write_text("clara lost the lamp.\tthe lamp was lost by clara.\n", encoding="utf-8")
     for name, content in SCORED.items():
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text(content, encoding="utf-8")
@@ -74,6 +77,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.chdir(folder)
         assert cli._guarded(cli._train, [*SHORT, *SMALL_WORLD, "output_dir=outputs/first"]) == 0
         assert cli._guarded(cli._train, [*SHORT, *SMALL_WORLD, "model=gpt2", "output_dir=outputs/gpt2"]) == 0
+        labelled = ["init=outputs/first", "data=world/mrpc", "data.train=64", "data.validation=8", "data.test=8"]
+        assert cli._guarded(cli._train, [*SHORT, *labelled, "output_dir=outputs/mrpc"]) == 0
     return folder
 
 
@@ -125,7 +130,8 @@ def shortened(words: list[str]) -> list[str]:
         word for word in words if not word.startswith(("budget", "size=", "validation.", "tracking", "schedule.warmup"))
     ]
     data = next((word for word in words if word.startswith("data=")), "data=world")
-    small = [*SHORT, *(SMALL_WORLD if data == "data=world" else [])]
+    generated = SMALL_TASK if data.startswith("data=world/") else SMALL_WORLD if data == "data=world" else []
+    small = [*SHORT, *generated]
     small += [] if any(word.startswith("init=") for word in words) else ["size=tiny"]
     small += ["batch_size=16"] if any(word.startswith("experiment=") for word in words) else []
     return [*kept, *(word for word in small if word.partition("=")[0] not in {k.partition("=")[0] for k in kept})]

@@ -470,7 +470,7 @@ def test_a_relative_path_is_found_from_anywhere(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--split", "tset"], "invalid choice: 'tset'; did you mean test? Accepted: test, train, validation."),
+        (["--split", "tset"], "--split tset is not there; did you mean test? Accepted: test, train, validation."),
         (["--strid", "9", "--lenth", "9"], "cloze evaluate: --lenth is not an option; did you mean --length?"),
         (["--data", "data=txt"], "data=txt is not there; did you mean text?"),
         (["--data", "model=bert"], "model=bert has no effect here: --data takes words of data"),

@@ -365,7 +365,7 @@ def test_one_objective_starts_from_the_heads_of_several() -> None:
     model, together = learner(["clm", "sop"])
     weights = {f"model.{name}": value for name, value in model.state_dict().items()}
     weights |= {f"objective.{name}": value for name, value in together.state_dict().items()}
-    initial: Any = SimpleNamespace(weights=weights)
+    initial: Any = SimpleNamespace(weights=weights, tokenizer=SimpleNamespace(vocabulary=VOCABULARY))
     torch.manual_seed(1)
     fresh = MaskedLM(model, VOCABULARY, pair="sop")
     assert fresh.pair_head is not None and together.parts["sop"].pair_head is not None

@@ -62,6 +62,8 @@ def test_only_what_is_to_train_moves(way: str, tmp_path: Path) -> None:
     before = weights(made)
     facts = run(tmp_path / "run", made)
     after = weights(made)
+    for parameter in made.model.parameters():  # the run has switched off what does not train
+        parameter.requires_grad_(True)
     able = Course(Finetuning(**WAYS[way]), made.model, made.objective).able
     moved = {name for name in after if name in before and not torch.equal(before[name], after[name])}
     # a run's LoRA lies on the weights, whose names are others then: what it started from is still there

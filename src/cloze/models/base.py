@@ -226,7 +226,9 @@ class EncoderDecoder(Backbone):
     opening: ClassVar[tuple[str, ...]] = ("bos",)
     closing: ClassVar[tuple[str, ...]] = ("eos",)
     between: ClassVar[tuple[str, ...]] = ("eos",)
-    reads_twice: ClassVar[bool] = True  # a text to be judged is given to encoder and decoder (BART), else to the encoder alone
+    reads_twice: ClassVar[bool] = (
+        True  # a text to be judged is given to encoder and decoder (BART), else to the encoder alone
+    )
     begins: ClassVar[str] = "pad"  # role of the token that the decoder begins with, where no objective says another
 
 

@@ -25,15 +25,24 @@ class Ended:
 def train(words: Sequence[str]) -> Ended:
     """`cloze train WORDS`, shown here as it goes. A signal that asks this process to stop is handed on, and the run's end awaited."""
     command = [sys.executable, "-m", "cloze", "train", *words]
-    # A session of its own, so that Ctrl-C reaches it once, through us: a second signal would end it without a checkpoint.
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace", start_new_session=True
-    )
     errors: list[str] = []
-    assert process.stderr is not None
-    reader = threading.Thread(target=_repeat, args=(process.stderr, errors), daemon=True)
-    reader.start()
-    with _handed_on(process) as got:
+    running: list[subprocess.Popen[str]] = []
+    with _handed_on(running) as got:
+        # A session of its own, so that Ctrl-C reaches it once, through us: a second signal would end it without a checkpoint.
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+        )
+        running.append(process)
+        if got:  # before there was anything to hand it on to
+            process.send_signal(got[-1])
+        assert process.stderr is not None
+        reader = threading.Thread(target=_repeat, args=(process.stderr, errors), daemon=True)
+        reader.start()
         exit_code = process.wait()
     reader.join(5)  # a data worker that outlives the run may hold the pipe open
     return Ended(exit_code, errors[-1] if errors else "", got[0] if got else None)
@@ -48,8 +57,8 @@ def _repeat(stream: IO[str], errors: list[str]) -> None:
 
 
 @contextmanager
-def _handed_on(process: subprocess.Popen[str]) -> Iterator[list[int]]:
-    """Within, signals that ask to stop go to the process; the list is of those."""
+def _handed_on(running: list[subprocess.Popen[str]]) -> Iterator[list[int]]:
+    """Within, signals that ask to stop go to the processes; the list is of those."""
     got: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield got
@@ -57,7 +66,8 @@ def _handed_on(process: subprocess.Popen[str]) -> Iterator[list[int]]:
 
     def hand_on(number: int, frame: FrameType | None) -> None:
         got.append(number)
-        process.send_signal(number)
+        for process in running:
+            process.send_signal(number)
 
     before = {
         each: signal.signal(each, hand_on) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
