@@ -50,18 +50,27 @@ def show(n: int, builder: ExampleBuilder, examples: Examples, tokenizer: Surface
     for title, each, part in builder.views(sample):
         if title:
             console.rule(title)
-        _show(each, part.explain(each), indices.tolist(), tokenizer, console)
+        _show(each, part.explain(each), part.asked(each), indices.tolist(), tokenizer, console)
 
 
-def _show(sample: Sample, words: list[list[str]], indices: list[int], tokenizer: Surfaces, console: Console) -> None:
+def _show(
+    sample: Sample,
+    words: list[list[str]],
+    asked: list[tuple[int, str]],
+    indices: list[int],
+    tokenizer: Surfaces,
+    console: Console,
+) -> None:
     starts = np.cumsum(sample.inputs.lengths) - sample.inputs.lengths
     console.print(_legend(words, _places(sample) is not None))
-    for number, index in enumerate(indices):
+    for number, (example, label) in enumerate(asked):
         console.print()
-        console.print(Text(f"example {index}: {_facts(sample, number)}", style="bold"))
+        console.print(Text(f"example {indices[example]}: {_facts(sample, number)}", style="bold"))
         console.print(_tokens(sample, number, int(starts[number]), words[number], tokenizer))
         for title, line in _outputs(sample, number, tokenizer):
             console.print(Text.assemble((f"{title}: ", "bold"), line))
+        if label:
+            console.print(Text.assemble(("to be said: ", "bold"), label))
     console.print()
     for title, picture in _pictures(sample, min(3, len(indices))):
         console.print(Text(title, style="bold"))
@@ -128,6 +137,8 @@ def _tokens(sample: Sample, number: int, start: int, words: list[str], tokenizer
 
 def _places(sample: Sample) -> NDArray[np.int64] | None:
     """Where in the inputs the targets belong, where only some places have one."""
+    if "tokens" not in sample.targets:  # what is asked for is no token
+        return None
     return sample.targets.get("at") if sample.inputs.queries is None else sample.inputs.queries
 
 
@@ -136,6 +147,8 @@ def _outputs(sample: Sample, number: int, tokenizer: Surfaces) -> list[tuple[str
     line: Callable[[NDArray[np.int64]], str] = lambda ids: " ".join(tokenizer.token(i) for i in ids.tolist())  # noqa: E731
     if sample.decoder is not None:
         read = _part(sample.decoder.tokens, sample.decoder, number)
+        if "tokens" not in sample.targets:
+            return [("decoder reads", line(read))]
         written = _part(sample.targets["tokens"], sample.decoder, number)
         return [("decoder reads", line(read)), ("decoder writes", line(written))]
     if "forward_at" in sample.targets:

@@ -137,6 +137,11 @@ class ExampleBuilder(ABC):
         """
         return [["" for _ in range(int(n))] for n in sample.inputs.lengths]
 
+    def asked(self, sample: Sample) -> list[tuple[int, str]]:
+        """For the lens: for each sequence of `inputs`, which example of the sample it belongs to, and what is to be said of it as a whole
+        ("" where nothing is)."""
+        return [(number, "") for number in range(len(sample.inputs.lengths))]
+
     def views(self, sample: Sample) -> list[tuple[str, Sample, ExampleBuilder]]:
         """For the lens: what there is to look at in a sample, with a title each, and the builder that explains it."""
         return [("", sample, self)]

@@ -73,6 +73,14 @@ class ChoiceExamples(RecordExamples):
         count = int((targets["label"] >= 0).sum())
         return Sample(laid.inputs, targets, {"label": count}, laid.decoder, extra={"records": numbers.tolist()})
 
+    def asked(self, sample: Sample) -> list[tuple[int, str]]:
+        sizes, labels = sample.targets["options"].tolist(), sample.targets["label"].tolist()
+        return [
+            (number, f"option {option + 1} of {size}" + (", the right one" if option == label else ""))
+            for number, (size, label) in enumerate(zip(sizes, labels, strict=True))
+            for option in range(size)
+        ]
+
     def counts(self, examples: Examples, indices: NDArray[np.int64], keys: keyed.Keys) -> dict[str, int]:
         texts = labelled(examples.corpus)
         records: list[Any] = [texts.records[number] for number in examples.table[indices, 0]]

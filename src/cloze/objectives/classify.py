@@ -101,6 +101,15 @@ class LabelledExamples(RecordExamples):
         counts = {"label": int((~np.isnan(known)).sum())} | self._tokens(examples, indices)
         return Sample(laid.inputs, targets, counts, laid.decoder, extra=extra)
 
+    def asked(self, sample: Sample) -> list[tuple[int, str]]:
+        kinds = list(self.labels.values())
+        said = []
+        for label, task in zip(sample.targets["label"].tolist(), sample.targets["task"].tolist(), strict=True):
+            kind = kinds[task]
+            said.append("nothing" if label != label else f"{label:g}" if kind.numeric else kind.names[int(label)])
+        times = len(sample.inputs.lengths) // len(said)
+        return [(number // times, said[number // times]) for number in range(times * len(said))]
+
     def counts(self, examples: Examples, indices: NDArray[np.int64], keys: keyed.Keys) -> dict[str, int]:
         texts = labelled(examples.corpus)
         records: list[Any] = [texts.records[number] for number in examples.table[indices, 0]]

@@ -147,6 +147,15 @@ class QuestionExamples(RecordExamples):
         context = texts.fields(number)[0][0]
         return number, record.questions[which], record.context, texts.spans[context + begin : context + begin + count]
 
+    def asked(self, sample: Sample) -> list[tuple[int, str]]:
+        found = []
+        for number, (start, end, null) in enumerate(
+            zip(*(sample.targets[name].tolist() for name in ("start", "end", "null")), strict=True)
+        ):
+            answer = f"tokens {start} to {end}" if start != null else "no answer in this window"
+            found.append((number, "nothing" if start < 0 else answer))
+        return found
+
     def counts(self, examples: Examples, indices: NDArray[np.int64], keys: keyed.Keys) -> dict[str, int]:
         return {"span": int((examples.table[indices, 5] != NOT_SAID).sum())}
 

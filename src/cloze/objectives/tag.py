@@ -99,6 +99,14 @@ class TaggedExamples(RecordExamples):
         flat = [tag for sentence in record.tags for tag in sentence]
         return np.array([-1 if tag == NO_TAG else self.tags[tag] for tag in flat[begin:end]], np.int64)
 
+    def asked(self, sample: Sample) -> list[tuple[int, str]]:
+        names, ends = list(self.tags), np.cumsum(sample.inputs.lengths)
+        owners = np.searchsorted(ends, sample.targets["at"], side="right")
+        said: list[list[str]] = [[] for _ in ends]
+        for owner, tag in zip(owners.tolist(), sample.targets["tag"].tolist(), strict=True):
+            said[owner].append(names[tag] if tag >= 0 else "–")
+        return [(number, " ".join(tags)) for number, tags in enumerate(said)]
+
     def counts(self, examples: Examples, indices: NDArray[np.int64], keys: keyed.Keys) -> dict[str, int]:
         texts = labelled(examples.corpus)
         rows = examples.table[indices].tolist()

@@ -94,6 +94,13 @@ class BlankExamples(RecordExamples):
         count = int((targets["label"] >= 0).sum())
         return Sample(laid.inputs, targets, {"label": count}, laid.decoder, extra={"records": numbers})
 
+    def asked(self, sample: Sample) -> list[tuple[int, str]]:
+        labels = sample.targets["label"].tolist()
+        return [
+            (number, f"the word of class {self.labels.names[label]}" if label >= 0 else "nothing")
+            for number, label in enumerate(labels)
+        ]
+
     def counts(self, examples: Examples, indices: NDArray[np.int64], keys: keyed.Keys) -> dict[str, int]:
         texts = labelled(examples.corpus)
         records: list[Any] = [texts.records[number] for number in examples.table[indices, 0]]
