@@ -63,7 +63,7 @@ def test_the_pages_have_commands() -> None:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with books/, what is scored, and the finished runs outputs/first (a BERT), outputs/gpt2 and outputs/mrpc (fine-tuned),
+    """A folder with books/, what is scored, and the finished runs outputs/first (a BERT), outputs/gpt2 and mini, and outputs/mrpc (fine-tuned),
     as the pages assume."""
     folder = tmp_path_factory.mktemp("workplace")
     (folder / "books").mkdir()
@@ -76,7 +76,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         assert cli._guarded(cli._train, [*SHORT, *SMALL_WORLD, "output_dir=outputs/first"]) == 0
-        assert cli._guarded(cli._train, [*SHORT, *SMALL_WORLD, "model=gpt2", "output_dir=outputs/gpt2"]) == 0
+        for name in ("gpt2", "mini"):
+            assert cli._guarded(cli._train, [*SHORT, *SMALL_WORLD, "model=gpt2", f"output_dir=outputs/{name}"]) == 0
         labelled = ["init=outputs/first", "data=world/mrpc", "data.train=64", "data.validation=8", "data.test=8"]
         assert cli._guarded(cli._train, [*SHORT, *labelled, "output_dir=outputs/mrpc"]) == 0
     return folder
@@ -114,7 +115,8 @@ def test_a_printed_command_works(command: str, page: str, workplace: Path, monke
             cli.main()
         assert not end.value.code
         return
-    words = words[2:]
+    # what a page has made for the commands below it is there already
+    words = [word for word in words[2:] if word != "output_dir=outputs/mini"]
     if any(word.startswith(("data.path=", "init=", "resume=")) and "shared" in word for word in words):
         pytest.skip("needs ../shared/data, real public data that is not part of the repository")
     assert cli._guarded(cli._train, shortened(words)) == 0
