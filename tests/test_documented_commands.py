@@ -63,8 +63,8 @@ def test_the_pages_have_commands() -> None:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with books/, what is scored, and the finished runs outputs/first (a BERT), outputs/gpt2 and mini, and outputs/mrpc (fine-tuned),
-    as the pages assume."""
+    """As the pages assume: a folder with books/, what is scored, and finished runs: outputs/first (a BERT), outputs/gpt2 and outputs/mini
+    (GPT-2), outputs/mrpc (fine-tuned)."""
     folder = tmp_path_factory.mktemp("workplace")
     (folder / "books").mkdir()
     for n in range(3):
