@@ -106,7 +106,7 @@ def trained(name: str, words: Sequence[str], books: Books, steps: int) -> Iterat
         return
     facts = RunFolder(run).facts()
     loaded = load(run)
-    shown = sum(facts["parameters"].values()), facts["seconds"], f"`{' '.join(words)}`"
+    shown = facts["parameters"]["model"] + facts["parameters"]["objective"], facts["seconds"], f"`{' '.join(words)}`"
     yield row(name, evaluate(loaded, books.held_out)[0], *shown)
     if (loaded.objective or {}).get("documents") == "packed":
         found = evaluate(loaded, books.held_out, stride=loaded.length // 4)[0]

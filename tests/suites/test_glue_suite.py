@@ -424,7 +424,7 @@ def test_what_the_real_folder_has() -> None:
     assert glue.GlueSuite(str(DATA)).there() == ["cola", "sst2", "mrpc", "stsb", "wnli"]
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_each_in_its_own_process(place: Path) -> None:
     command = [
         sys.executable, "-m", "cloze", "glue", str(place / "first"), "--data", str(place / "glue data"), "--tasks", "cola,mrpc",
