@@ -64,7 +64,7 @@ TASKS = {
     "squad": Task(
         "qa/squad",
         ("exact_match", "f1"),
-        Settings(steps=100, learning_rate=2e-4, batch=16, length=192, stride=64, warmup=0.1, questions=1),
+        Settings(steps=270, learning_rate=2e-4, batch=16, length=192, stride=64, warmup=0.1, questions=2),
     ),
 }
 
