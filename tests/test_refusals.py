@@ -67,7 +67,7 @@ def refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         ("optimizer.lr=0.1", ["did you mean optimizer.learning_rate?"]),
         ("lr=0.1", ["did you mean optimizer.learning_rate?"]),
         ("hardware.devices=64", ["64"]),
-        ("model=gpt2 objective=mlm", ["sees both sides", "model=albert|bert", "objective=clm"]),
+        ("model=gpt2 objective=mlm", ["sees both sides", "model=albert|bert", "|clm|"]),
         ("model=bert objective=clm", ["sees only what stands before", "gpt2"]),
         ("objective=mlm_sop objective.format=full_sentences", ["format"]),
         ("data=text", ["data.path"]),
