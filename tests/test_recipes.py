@@ -129,3 +129,12 @@ def test_a_small_checkpoint_is_read_no_further_than_it_knows(tmp_path: Path) -> 
             assert config.optimizer.learning_rate == pytest.approx(
                 (5e-5 if task == "squad" else 3e-5) * 24**1.5, rel=0.04
             )
+
+
+def test_a_run_that_may_go_on_has_its_recipe_until_it_has_begun(tmp_path: Path) -> None:
+    words = ["data=world/mrpc", "resume=auto", f"output_dir={tmp_path / 'run'}"]
+    fresh, note = completed(words)
+    assert "batch_size=32" in fresh and note
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text('{"provenance": {"words": ["data=world/mrpc", "batch_size=8"]}}')
+    assert completed(words) == (words, "")

@@ -10,11 +10,12 @@ https://arxiv.org/abs/1908.08962); rate * (768 / width) ** 1.5, which runs throu
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from cloze.compose import Composed, compose, parse
@@ -102,12 +103,11 @@ def completed(words: Sequence[str]) -> tuple[list[str], str]:
 
     Raises Refusal where the words cannot be composed.
     """
-    said = {override.key_or_group for override in parse(words)}
-    if not any(key == "data" or key.startswith("objective") for key in said) or said & {
-        "experiment",
-        "resume",
-        "matrix",
-    }:
+    overrides = {override.key_or_group: override for override in parse(words)}
+    said = set(overrides)
+    if not any(key == "data" or key.startswith("objective") for key in said) or said & {"experiment", "matrix"}:
+        return list(words), ""
+    if "resume" in said and _has_begun(overrides):  # what it began with is in its record
         return list(words), ""
     composed = compose(words)
     kind = str(composed.choices["objective"])
@@ -119,6 +119,16 @@ def completed(words: Sequence[str]) -> tuple[list[str], str]:
     say = "say" if ", and for" in recipe.source else "says"
     note = f"fine-tuning as {recipe.source} {say}, unless told otherwise: {listed}" if added else ""
     return [*(f"{key}={_written(value)}" for key, value in added.items()), *words], note
+
+
+def _has_begun(said: Mapping[str, Override]) -> bool:
+    """Whether the run to go on with is there: `resume=auto` begins one where it is not."""
+    from cloze.folder import RunFolder
+
+    if said["resume"].value() != "auto" or "output_dir" not in said:
+        return True
+    folder = said["output_dir"].value()
+    return isinstance(folder, str) and bool(RunFolder(Path(folder)).facts().get("provenance", {}).get("words"))
 
 
 def _recipe(composed: Composed, kind: str) -> tuple[Recipe, dict[str, Any]]:
