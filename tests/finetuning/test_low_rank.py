@@ -63,7 +63,8 @@ def test_merged_is_unmerged(name: str) -> None:
 
 def test_peft_adds_the_same() -> None:
     """The same A and B in peft's own layer."""
-    peft = pytest.importorskip("peft")
+    import peft
+
     torch.manual_seed(0)
     for alpha, rank in ((8.0, 4), (1.0, 3)):
         ours, theirs = nn.Linear(12, 20), nn.Sequential()
@@ -89,7 +90,8 @@ def test_peft_adds_the_same() -> None:
 
 def test_it_begins_as_pefts_does() -> None:
     """A uniform within one over the root of its inputs, B 0."""
-    peft = pytest.importorskip("peft")
+    import peft
+
     torch.manual_seed(0)
     linear = nn.Linear(400, 300)
     theirs = peft.get_peft_model(nn.Sequential(nn.Linear(400, 300)), peft.LoraConfig(r=64, target_modules=["0"]))
