@@ -1,0 +1,148 @@
+"""Runs on disk, read and never written: what the report, `cloze compare` and the dashboard know of a run (docs/run-folder.md).
+
+A run that is being written now can be read at any moment: run.json is replaced whole, metrics.jsonl grows by whole lines.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from cloze.errors import Refusal
+from cloze.folder import RunFolder
+
+Axis = Literal["step", "tokens", "flops", "seconds"]
+AXES: tuple[Axis, ...] = ("step", "tokens", "flops", "seconds")
+Status = Literal[
+    "running", "stopped", "done", "failed", "preempted"
+]  # stopped: it says running and no process holds it
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One metric of one run over its points: `x` (n,) on the chosen axis, `y` (n,), in the order that they were logged."""
+
+    x: NDArray[np.float64]
+    y: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder as it stood when it was read. `facts` is run.json."""
+
+    folder: Path
+    facts: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """What the run is called; its folder's name tells runs of one name apart."""
+        return str(self.facts.get("name") or self.folder.name)
+
+    @property
+    def seed(self) -> int | None:
+        """The seed that decided it."""
+        seed = self.identity.get("seed")
+        return None if seed is None else int(seed)
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """Every setting that decides the weights, flat (`model.layers`), references resolved."""
+        found: Mapping[str, Any] = self.facts.get("identity") or {}
+        return found
+
+    @cached_property
+    def settings(self) -> Mapping[str, Any]:
+        """config.yaml, flat, references resolved: also what does not decide the weights. Empty where it cannot be read."""
+        try:
+            tree = yaml.load((self.folder / "config.yaml").read_text(encoding="utf-8"), Loader=_LOADER)
+        except (OSError, ValueError, yaml.YAMLError):
+            return {}
+        flat = dict(_leaves(tree)) if isinstance(tree, dict) else {}
+        return {key: _resolved(value, flat) for key, value in flat.items()}
+
+    @cached_property
+    def figures(self) -> Mapping[str, float]:
+        """The last value of every metric (`val/loss`, `judge/sop_head_accuracy`, …); scores of a task as `score/<split>/<metric>`.
+
+        Of a run that is not done, as far as metrics.jsonl goes.
+        """
+        found = {key: value for key, value in (self.facts.get("metrics") or {}).items()}
+        if not found:
+            for point in self.points:
+                found.update({key: value for key, value in point.items() if "/" in key})
+        for split, scores in (self.facts.get("scores") or {}).items():
+            if isinstance(scores, dict):
+                found |= {f"score/{split}/{name}": value for name, value in scores.items()}
+        return {key: float(value) for key, value in found.items() if isinstance(value, int | float)}
+
+    @cached_property
+    def points(self) -> Sequence[Mapping[str, Any]]:
+        """The lines of metrics.jsonl."""
+        return tuple(RunFolder(self.folder).points())
+
+    def curve(self, metric: str, axis: Axis = "step") -> Curve:
+        """A metric's points. FLOPs are tokens times run.json's `flops_per_token`; empty where a run does not say it."""
+        rate = self.facts.get("flops_per_token")
+        xs, ys = [], []
+        for point in self.points:
+            x = point.get("tokens" if axis == "flops" else axis)
+            y = point.get(metric)
+            if x is None or y is None or (axis == "flops" and not rate):
+                continue
+            xs.append(float(x) * float(rate) if axis == "flops" and rate else float(x))
+            ys.append(float(y))
+        return Curve(np.asarray(xs), np.asarray(ys))
+
+    @property
+    def reason(self) -> str:
+        """One sentence where it did not end well."""
+        return str(self.facts.get("reason") or "")
+
+
+def read(folder: Path) -> Run:
+    """The run in a folder. Raises Refusal where there is none."""
+    facts = RunFolder(folder).facts()
+    if not facts:
+        raise Refusal(f"{folder} holds no run (no run.json)")
+    return Run(folder, facts)
+
+
+def find(*roots: Path) -> list[Run]:
+    """All runs at or below some folders, in the order of their paths. Raises Refusal for a folder that is not there."""
+    found = {}
+    for root in roots:
+        if not root.is_dir():
+            raise Refusal(f"{root} is not a folder")
+        for file in sorted(root.rglob("run.json")):
+            facts = RunFolder(file.parent).facts()
+            if facts and file.parent not in found:
+                found[file.parent] = Run(file.parent, facts)
+    return list(found.values())
+
+
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_REFERENCE = re.compile(r"\$\{([\w.]+)\}")
+
+
+def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(node, dict) and node:
+        for name, child in node.items():
+            yield from _leaves(child, f"{prefix}.{name}" if prefix else str(name))
+    else:
+        yield prefix, node
+
+
+def _resolved(value: Any, flat: Mapping[str, Any], depth: int = 5) -> Any:
+    """A value that only names another setting, looked up; every other one as it stands."""
+    if depth and isinstance(value, str) and (match := _REFERENCE.fullmatch(value)) and match[1] in flat:
+        return _resolved(flat[match[1]], flat, depth - 1)
+    return value
