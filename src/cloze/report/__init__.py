@@ -1,1 +1,1 @@
-"""What runs say when they are laid side by side: collected from their folders, judged over seeds, shown as tables, pages and a dashboard."""
+"""What runs say when they are laid side by side: collected from their folders, judged over seeds, shown as tables and pages."""

@@ -5,7 +5,6 @@ A run that is being written now can be read at any moment: run.json is replaced 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -63,7 +62,7 @@ class Run:
     def settings(self) -> Mapping[str, Any]:
         """config.yaml, flat, references resolved: also what does not decide the weights. Empty where it cannot be read."""
         try:
-            tree = yaml.load((self.folder / "config.yaml").read_text(encoding="utf-8"), Loader=_LOADER)
+            tree: Any = yaml.load((self.folder / "config.yaml").read_text(encoding="utf-8"), Loader=_LOADER)  # type: ignore[no-untyped-call]
         except (OSError, ValueError, yaml.YAMLError):
             return {}
         flat = dict(_leaves(tree)) if isinstance(tree, dict) else {}
@@ -75,7 +74,7 @@ class Run:
 
         Of a run that is not done, as far as metrics.jsonl goes.
         """
-        found = {key: value for key, value in (self.facts.get("metrics") or {}).items()}
+        found: dict[str, Any] = dict(self.facts.get("metrics") or {})
         if not found:
             for point in self.points:
                 found.update({key: value for key, value in point.items() if "/" in key})
