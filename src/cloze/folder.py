@@ -13,6 +13,7 @@ import os
 import platform
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -161,6 +162,20 @@ class RunFolder:
         _held.add(self.path)
         os.environ[FOLDER_VARIABLE], os.environ[RESUME_VARIABLE] = str(self.path), "1" if self.resumed else "0"
         os.environ[PROCESS_VARIABLE] = str(os.getpid())
+
+    def is_held(self) -> bool:
+        """Whether a process holds the lock now. It is asked for and not taken, so that a run that begins meanwhile is never refused."""
+        if any(self.path.resolve() == each.resolve() for each in _held):
+            return True  # and the file stays closed: closing it would give this process's own lock away
+        darwin = sys.platform == "darwin"
+        asked = (0, 0, 0, fcntl.F_WRLCK, os.SEEK_SET) if darwin else (fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+        layout = "qqihh" if darwin else "hhqqi"  # C's struct flock: the whole file, asked for by nobody
+        try:
+            with (self.path / ".lock").open("rb") as file:
+                answer = struct.unpack(layout, fcntl.fcntl(file, fcntl.F_GETLK, struct.pack(layout, *asked)))
+        except OSError:
+            return False
+        return bool(answer[3 if darwin else 0] != fcntl.F_UNLCK)
 
     def unlock(self) -> None:
         """Gives the folder back."""

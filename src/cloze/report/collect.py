@@ -5,12 +5,13 @@ A run that is being written now can be read at any moment: run.json is replaced 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import yaml
@@ -40,6 +41,7 @@ class Run:
 
     folder: Path
     facts: Mapping[str, Any] = field(repr=False)
+    evaluations: Mapping[str, Run] = field(default_factory=dict, repr=False)  # a study's, after training, by name
 
     @property
     def name(self) -> str:
@@ -48,9 +50,19 @@ class Run:
 
     @property
     def seed(self) -> int | None:
-        """The seed that decided it."""
-        seed = self.identity.get("seed")
+        """The seed that decided it. A run that trains nothing has no identity; its settings say the seed."""
+        seed = self.identity.get("seed", self.settings.get("seed") if not self.identity else None)
         return None if seed is None else int(seed)
+
+    @cached_property
+    def status(self) -> Status:
+        """What run.json says, but for a run that was killed with no chance to say so: it is `stopped`, no process holds its folder."""
+        said = self.facts.get("status")
+        if said == "running" and not (folder := RunFolder(self.folder)).is_held():
+            # it may have ended since run.json was read
+            now = folder.facts().get("status")
+            said = "stopped" if now == "running" else now
+        return said if said in get_args(Status) else "failed"
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -70,18 +82,25 @@ class Run:
 
     @cached_property
     def figures(self) -> Mapping[str, float]:
-        """The last value of every metric (`val/loss`, `judge/sop_head_accuracy`, …); scores of a task as `score/<split>/<metric>`.
+        """The last value of every metric (`val/loss`, `judge/sop_head_accuracy`, …); scores of a task as `score/<split>/<metric>`; those
+        of an evaluation with its name before them (`mnli:score/validation/accuracy`).
 
-        Of a run that is not done, as far as metrics.jsonl goes.
+        Of a run that is not done, as far as metrics.jsonl goes. A value that is not a finite number is left out.
         """
-        found: dict[str, Any] = dict(self.facts.get("metrics") or {})
+        found: dict[str, Any] = {}
+        if (
+            self.facts.get("status") == "done"
+        ):  # a run that goes on with a longer budget still has those of its first end
+            found |= self.facts.get("metrics") or {}
         if not found:
             for point in self.points:
-                found.update({key: value for key, value in point.items() if "/" in key})
+                found |= {key: value for key, value in point.items() if "/" in key}
         for split, scores in (self.facts.get("scores") or {}).items():
             if isinstance(scores, dict):
                 found |= {f"score/{split}/{name}": value for name, value in scores.items()}
-        return {key: float(value) for key, value in found.items() if isinstance(value, int | float)}
+        for name, run in self.evaluations.items():
+            found |= {f"{name}:{key}": value for key, value in run.figures.items()}
+        return {key: float(value) for key, value in found.items() if _is_number(value)}
 
     @cached_property
     def points(self) -> Sequence[Mapping[str, Any]]:
@@ -90,16 +109,17 @@ class Run:
 
     def curve(self, metric: str, axis: Axis = "step") -> Curve:
         """A metric's points. FLOPs are tokens times run.json's `flops_per_token`; empty where a run does not say it."""
-        rate = self.facts.get("flops_per_token")
+        name, _, rest = metric.partition(":")
+        if rest and name in self.evaluations:
+            return self.evaluations[name].curve(rest, axis)
+        rate = self.facts.get("flops_per_token") if axis == "flops" else 1.0
+        column = "tokens" if axis == "flops" else axis
         xs, ys = [], []
-        for point in self.points:
-            x = point.get("tokens" if axis == "flops" else axis)
-            y = point.get(metric)
-            if x is None or y is None or (axis == "flops" and not rate):
-                continue
-            xs.append(float(x) * float(rate) if axis == "flops" and rate else float(x))
-            ys.append(float(y))
-        return Curve(np.asarray(xs), np.asarray(ys))
+        for point in self.points if rate else ():
+            if _is_number(x := point.get(column)) and _is_number(y := point.get(metric)):
+                xs.append(float(x) * float(rate or 0))
+                ys.append(float(y))
+        return Curve(np.asarray(xs, np.float64), np.asarray(ys, np.float64))
 
     @property
     def reason(self) -> str:
@@ -126,6 +146,10 @@ def find(*roots: Path) -> list[Run]:
             if facts and file.parent not in found:
                 found[file.parent] = Run(file.parent, facts)
     return list(found.values())
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -7,9 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from cloze.report.collect import Run
+from cloze.errors import Refusal, did_you_mean
+from cloze.report import LEVEL
+from cloze.report.collect import Run, find
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class Metric:
 
     key: str
     title: str
-    higher_is_better: bool
+    higher_is_better: bool | None  # None: neither side is the good one
     unit: str = ""  # "nats", "%", …
 
 
@@ -29,11 +32,12 @@ class Absent:
     seed: int | None
     status: str  # "missing", "failed", "running", "stopped", "preempted", "no figure"
     reason: str = ""
+    evaluation: str | None = None  # of an evaluation after training, its name in the study
 
 
 @dataclass(frozen=True)
 class Arm:
-    """Runs of one configuration, one a seed. `differs` are the settings that tell it from the other arms."""
+    """Runs of one configuration, one a seed, all done. `differs` are the settings that tell it from the other arms."""
 
     name: str
     runs: Sequence[Run]
@@ -59,9 +63,9 @@ class Summary:
 
 @dataclass(frozen=True)
 class Difference:
-    """An arm less the baseline, over the seeds that both have."""
+    """An arm less the baseline: paired over the seeds that both have or, where the seeds are others, unpaired over all of them."""
 
-    n: int
+    n: int  # seeds; of unpaired ones, of the arm that has fewer
     mean: float
     low: float | None  # the interval that the verdict goes by
     high: float | None
@@ -72,6 +76,22 @@ class Difference:
     p_reachable: float | None  # the smallest that so many seeds can give in that permutation test
     effect: float | None  # standardised by the deviation of the differences, with the small-sample correction
     detectable: float | None  # the smallest true difference that so many seeds show with a power of 0.8
+    deviation: float | None = None  # of the paired differences; of unpaired ones, pooled
+    paired: bool = True
+    seeds: Sequence[int] = ()  # that were paired
+    n_arm: int = 0
+    n_baseline: int = 0
+    unjudged: str = ""  # why there is no p: one seed, the same in every seed
+
+    @property
+    def half(self) -> float | None:
+        """Half of the interval: what stands after ± beside a difference."""
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+
+    @property
+    def claimed(self) -> bool:
+        """Whether the verdict says that there is a difference."""
+        return self.p_holm is not None and self.p_holm < LEVEL
 
 
 @dataclass(frozen=True)
@@ -83,6 +103,7 @@ class Cell:
     summary: Summary | None  # None where no run of the arm has the figure
     difference: Difference | None
     verdict: str
+    absent: Sequence[Absent] = ()  # runs that are done and have not this figure
 
 
 @dataclass(frozen=True)
@@ -97,3 +118,51 @@ class Comparison:
     remarks: Sequence[str] = ()
     question: str = ""
     published: Mapping[str, Any] = field(default_factory=dict)  # the paper's table, as the study's file has it
+
+
+def compare(
+    *folders: Path, metrics: Sequence[str | Metric] | None = None, baseline: str | None = None, title: str | None = None
+) -> Comparison:
+    """Runs below `folders` side by side: one study's folder, or folders of plain runs, which are grouped by all that decides them but the
+    seed.
+
+    `metrics`: keys of `Run.figures`; None: the study's, or else those that all runs have. `baseline`: an arm's name; None: the study's, or
+    else the first arm. Raises Refusal for folders without runs, a metric that no run has, an arm that is not there.
+    """
+    from cloze.report import metrics as measures
+    from cloze.report.groups import of_runs, of_study, same
+    from cloze.report.judge import cells, remarks
+    from cloze.report.studies import is_study, read_study
+
+    if len(folders) == 1 and is_study(folders[0]):
+        study = read_study(folders[0])
+        arms, said = of_study(study)
+        wanted: Sequence[Metric] = study.metrics
+        baseline = baseline if baseline is not None else study.baseline
+        title, question, published = title or study.name, study.question, study.published
+    else:
+        runs = find(*folders)
+        if not runs:
+            raise Refusal(f"{' '.join(map(str, folders))}: no run (no run.json below)")
+        arms, said = of_runs(runs)
+        said += same(arms)
+        wanted, question, published = (), "", {}
+        title = title or ", ".join(folder.name or str(folder) for folder in folders)
+        baseline = baseline if baseline is not None else arms[0].name
+    names = [arm.name for arm in arms]
+    if baseline is not None and baseline not in names:
+        raise Refusal(f"baseline={baseline} is no arm{did_you_mean(baseline, names)}")
+    every = [run for arm in arms for run in arm.runs]
+    if metrics is not None:
+        known = dict.fromkeys(key for run in every for key in run.figures)
+        keys = [each for each in metrics if isinstance(each, str)]
+        by_key = dict(zip(keys, measures.chosen(keys, known), strict=True))
+        wanted = [by_key[each] if isinstance(each, str) else each for each in metrics]
+    elif not wanted:
+        terms = {frozenset(key for key in run.figures if key.startswith("val/loss_")) for run in every}
+        wanted = measures.usual([run.figures for run in every], losses_agree=len(terms) <= 1)
+        if len(terms) > 1 and all("val/loss" in run.figures for run in every):
+            said.append("val/loss is left out: it is the sum of other terms in some arms, so it cannot be compared")
+    table = {metric.key: cells(metric, arms, baseline) for metric in wanted}
+    said += remarks(arms, table, baseline)
+    return Comparison(title, arms, wanted, baseline, table, said, question, published)

@@ -1,0 +1,168 @@
+"""Runs → arms: runs of one configuration, one a seed; which settings tell arms apart; what must be said of the grouping."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cloze.report.collect import Run
+from cloze.report.comparison import Absent, Arm
+from cloze.report.studies import Study, trained
+
+_NOT_DECIDING = ("output_dir", "resume", "cache_dir", "name", "hardware", "tracking", "checkpoint", "hydra", "trusted")
+_LABEL_KEYS = 3  # more settings than these make no name that could be read
+
+
+def of_runs(runs: Sequence[Run]) -> tuple[list[Arm], list[str]]:
+    """Arms of runs that belong to no study, in the order that the first run of each has, and sentences on what could mislead."""
+    groups: dict[str, list[Run]] = {}
+    for run in runs:
+        groups.setdefault(_key(configuration(run)), []).append(run)
+    differing = _differing([each[0] for each in groups.values()])
+    arms, remarks = [], []
+    for name, group in zip(_names(list(groups.values()), differing), groups.values(), strict=True):
+        kept, doubled = _one_a_seed(group)
+        if doubled:
+            remarks.append(f"{name}: two runs of seed {_listed(doubled)}; the one that ended last counts")
+        done = [run for run in kept if run.status == "done"]
+        absent = [Absent(run.seed, run.status, run.reason) for run in kept if run.status != "done"]
+        arms.append(Arm(name, done, _of(group[0], differing), absent))
+    return arms, remarks
+
+
+def of_study(study: Study) -> tuple[list[Arm], list[str]]:
+    """A study's arms as it names them, and sentences: arms that resolve to one configuration, runs of an arm that are not of one."""
+    runs, absent = trained(study)
+    differing = _differing([run for group in runs.values() for run in group])
+    arms = [Arm(name, group, _of(group[0], differing) if group else {}, absent[name]) for name, group in runs.items()]
+    return arms, [*_mixed(arms), *same(arms)]
+
+
+def same(arms: Sequence[Arm]) -> list[str]:
+    """Sentences on arms that are not two: the same configuration, or other settings that led to bitwise the same weights."""
+    remarks = []
+    for n, arm in enumerate(arms):
+        for other in arms[n + 1 :]:
+            if not arm.runs or not other.runs:
+                continue
+            ours, theirs = ({_key(configuration(run)) for run in each.runs} for each in (arm, other))
+            digests = [{run.seed: run.facts.get("weights_sha256") for run in each.runs} for each in (arm, other)]
+            common = [seed for seed in digests[0] if seed in digests[1]]
+            if ours & theirs:
+                remarks.append(f"{arm.name} and {other.name} resolve to the same configuration: they are one arm")
+            elif common and all(digests[0][seed] and digests[0][seed] == digests[1][seed] for seed in common):
+                remarks.append(
+                    f"{arm.name} and {other.name} ended in bitwise the same weights: the settings that tell them apart had no effect"
+                )
+    return remarks
+
+
+def configuration(run: Run) -> Mapping[str, Any]:
+    """Everything that decides a run's figures but the seed, flat. Of a run that starts from another run's weights, the configuration of
+    that one stands for them: its weights are another seed's in every run."""
+    found = dict(run.identity) or {
+        key: value for key, value in run.settings.items() if key.partition(".")[0] not in _NOT_DECIDING
+    }
+    found.pop("seed", None)
+    if found.get("init") is not None and (source := _source(run)) is not None:
+        found["init"] = {"seed": "the same" if source.seed == run.seed else source.seed, **configuration(source)}
+    return found
+
+
+def _source(run: Run) -> Run | None:
+    """The run that a run's weights are from, where `init=` named a folder that still has it."""
+    from cloze.folder import RunFolder
+
+    said = run.settings.get("init")
+    if not isinstance(said, str):
+        return None
+    folder = Path(str((run.facts.get("provenance") or {}).get("directory") or "."), said)
+    facts = RunFolder(folder).facts()
+    return Run(folder, facts) if facts else None
+
+
+def _key(configuration: Mapping[str, Any]) -> str:
+    return json.dumps(configuration, sort_keys=True, default=str)
+
+
+def _differing(runs: Iterable[Run]) -> list[str]:
+    """The settings in which runs differ, the seed left out. What is a digest in the identity is spelt out by config.yaml's settings."""
+    flat = [_spelt(run) for run in runs]
+    keys = dict.fromkeys(key for each in flat for key in each)
+    return [key for key in keys if len({_key({"": each.get(key)}) for each in flat}) > 1]
+
+
+def _spelt(run: Run) -> dict[str, Any]:
+    """Configuration with the data's and the tokenizer's settings in place of their digests, and `init` as it was said."""
+    found = dict(configuration(run))
+    for digest in ("data", "tokenizer", "init"):
+        spelt = {key: value for key, value in run.settings.items() if key == digest or key.startswith(f"{digest}.")}
+        if spelt:
+            found.pop(digest, None)
+            found |= spelt
+    return found
+
+
+def _of(run: Run, keys: Sequence[str]) -> dict[str, Any]:
+    spelt = _spelt(run)
+    return {key: spelt.get(key) for key in keys}
+
+
+def _names(groups: Sequence[Sequence[Run]], differing: Sequence[str]) -> list[str]:
+    """What tells the groups apart: names that the runs were given, else the words that were said, else the settings that differ."""
+    given = [{run.name for run in group} for group in groups]
+    if len(groups) == 1 or (all(len(names) == 1 for names in given) and len(set.union(*given)) == len(groups)):
+        return [sorted(names)[0] for names in given]
+    words = [_words(group) for group in groups]
+    common = set.intersection(*(set(each) for each in words))
+    said = [[word for word in each if word not in common] for each in words]
+    settings = [
+        [f"{key.rpartition('.')[2]}={_short(value)}" for key, value in _of(group[0], differing).items()]
+        for group in groups
+    ]
+    for labels in (said, settings):
+        joined = [", ".join(each) for each in labels]
+        if len(set(joined)) == len(groups) and max(len(each) for each in labels) <= _LABEL_KEYS:
+            return [label or sorted(names)[0] for label, names in zip(joined, given, strict=True)]
+    return [f"{sorted(names)[0]} ({n})" for n, names in enumerate(given, start=1)]
+
+
+def _words(group: Sequence[Run]) -> list[str]:
+    """The words that all runs of a group were given, but for those that only say where and how a run goes."""
+    every = [list((run.facts.get("provenance") or {}).get("words") or []) for run in group]
+    return [
+        word
+        for word in every[0]
+        if all(word in each for each in every)
+        and word.lstrip("+").partition("=")[0].partition(".")[0] not in (*_NOT_DECIDING, "seed", "init")
+    ]
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text.rpartition(".")[2] if text.startswith("cloze.") else text
+
+
+def _one_a_seed(group: Sequence[Run]) -> tuple[list[Run], list[int]]:
+    """One run for each seed, the last that is done if any is, and the seeds that had several."""
+    by_seed: dict[Any, list[Run]] = {}
+    for run in group:
+        by_seed.setdefault(run.seed, []).append(run)
+    kept = [max(runs, key=lambda run: (run.status == "done", str(run.facts.get("ended")))) for runs in by_seed.values()]
+    kept.sort(key=lambda run: (run.seed is None, run.seed or 0))
+    return kept, sorted(seed for seed, runs in by_seed.items() if len(runs) > 1 and seed is not None)
+
+
+def _mixed(arms: Sequence[Arm]) -> list[str]:
+    remarks = []
+    for arm in arms:
+        if len({_key(configuration(run)) for run in arm.runs}) > 1:
+            keys = _differing(arm.runs) or ["the weights they start from"]
+            remarks.append(f"{arm.name}: its runs differ in more than the seed ({_listed(keys[:4])})")
+    return remarks
+
+
+def _listed(values: Iterable[Any]) -> str:
+    return ", ".join(str(value) for value in values)

@@ -1,0 +1,87 @@
+"""What figures are called, which side is the good one, and which of them runs are compared by where nobody says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from cloze.errors import Refusal, did_you_mean
+from cloze.report.comparison import Metric
+
+_LOWER = ("loss", "perplexity", "bits_per_byte", "perplexity_per_word", "error")
+_HIGHER = (
+    "accuracy", "f1", "f1_macro", "precision", "recall", "auc", "matthews", "pearson", "spearman", "exact", "exact_match",
+    "em", "bleu", "rouge", "rouge1", "rouge2", "rougel", "tokens_per_second", "span_f1",
+)  # fmt: skip
+_TITLES = {
+    "bits_per_byte": "bits per byte",
+    "perplexity_per_word": "perplexity per word",
+    "f1": "F1",
+    "auc": "AUC",
+    "matthews": "Matthews",
+    "pearson": "Pearson",
+    "spearman": "Spearman",
+}
+_PLACES = {"val": "validation", "train": "training"}
+
+
+def described(key: str) -> Metric:
+    """A figure by its key in `Run.figures`: its title, and whether higher is better as far as its name says."""
+    evaluation, _, rest = key.rpartition(":")
+    place, *inner = rest.split("/")
+    name = inner[-1] if inner else place
+    title = " ".join(_TITLES.get(part, part.replace("_", " ")) for part in (*inner[:-1], name))
+    if place == "val" or place == "train":
+        title = f"{_PLACES[place]} {title}"
+    if evaluation:
+        title = f"{evaluation} {title}"
+    loss = name == "loss" or name.startswith("loss_")
+    return Metric(key, title, _direction(name), "nats" if loss else "")
+
+
+def chosen(keys: Sequence[str], known: Iterable[str]) -> list[Metric]:
+    """The figures that a user names, `val/loss` or, of one whose good side its name does not say, `val/thing=higher` or `=lower`.
+
+    Raises Refusal for one that no run has.
+    """
+    known = list(known)
+    found = []
+    for word in keys:
+        key, _, side = word.partition("=")
+        if key not in known:
+            raise Refusal(f"metric {key}: no run has it{did_you_mean(key, known)}")
+        if side not in ("", "higher", "lower"):
+            raise Refusal(f"metric {word}: after the = stands which side is better, higher or lower")
+        metric = described(key)
+        found.append(Metric(key, metric.title, side == "higher", metric.unit) if side else metric)
+    return found
+
+
+def usual(figures: Sequence[Iterable[str]], losses_agree: bool) -> list[Metric]:
+    """The figures that all runs have and whose good side is known, the validation's loss first. `losses_agree`: whether val/loss is of the
+    same terms in all of them."""
+    if not figures:
+        return []
+    common = [key for key in figures[0] if all(key in each for each in figures[1:])]
+    places = ("val/", "judge/", "score/")
+    wanted = [key for key in common if key.rpartition(":")[2].startswith(places)]
+    if not losses_agree:
+        wanted = [key for key in wanted if key != "val/loss"]
+    found = [described(key) for key in wanted]
+    kept = [metric for metric in found if metric.higher_is_better is not None]
+    return sorted(kept, key=lambda metric: _rank(metric.key, places))  # stable: else in the order of the run's record
+
+
+def _rank(key: str, places: Sequence[str]) -> tuple[int, int]:
+    name = key.rpartition("/")[2]
+    place = next((n for n, each in enumerate(places) if key.startswith(each)), len(places))
+    kind = 0 if name == "loss" else 1 if name.startswith("loss_") else 2
+    return place, kind
+
+
+def _direction(name: str) -> bool | None:
+    words = name.split("_")
+    if any(name == each or name.startswith(f"{each}_") for each in _LOWER):
+        return False
+    if any(name == each or words[-1] == each or words[0] == each for each in _HIGHER):
+        return True
+    return None
