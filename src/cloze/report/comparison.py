@@ -130,7 +130,7 @@ def compare(
     else the first arm. Raises Refusal for folders without runs, a metric that no run has, an arm that is not there.
     """
     from cloze.report import metrics as measures
-    from cloze.report.groups import of_runs, of_study, same
+    from cloze.report.groups import of_runs, of_study
     from cloze.report.judge import cells, remarks
     from cloze.report.studies import is_study, read_study
 
@@ -145,7 +145,6 @@ def compare(
         if not runs:
             raise Refusal(f"{' '.join(map(str, folders))}: no run (no run.json below)")
         arms, said = of_runs(runs)
-        said += same(arms)
         wanted, question, published = (), "", {}
         title = title or ", ".join(folder.name or str(folder) for folder in folders)
         baseline = baseline if baseline is not None else arms[0].name

@@ -29,7 +29,7 @@ def of_runs(runs: Sequence[Run]) -> tuple[list[Arm], list[str]]:
         done = [run for run in kept if run.status == "done"]
         absent = [Absent(run.seed, run.status, run.reason) for run in kept if run.status != "done"]
         arms.append(Arm(name, done, _of(group[0], differing), absent))
-    return arms, remarks
+    return arms, [*remarks, *same(arms), *one_start(arms)]
 
 
 def of_study(study: Study) -> tuple[list[Arm], list[str]]:
@@ -37,7 +37,7 @@ def of_study(study: Study) -> tuple[list[Arm], list[str]]:
     runs, absent = trained(study)
     differing = _differing([run for group in runs.values() for run in group])
     arms = [Arm(name, group, _of(group[0], differing) if group else {}, absent[name]) for name, group in runs.items()]
-    return arms, [*_mixed(arms), *same(arms)]
+    return arms, [*_mixed(arms), *same(arms), *one_start(arms)]
 
 
 def same(arms: Sequence[Arm]) -> list[str]:
@@ -59,15 +59,28 @@ def same(arms: Sequence[Arm]) -> list[str]:
     return remarks
 
 
+def one_start(arms: Sequence[Arm]) -> list[str]:
+    """A sentence on arms whose seeds all start from the same weights, so that their deviation is not that of pre-training."""
+    found = []
+    for arm in arms:
+        starts = {run.identity.get("init") for run in arm.runs}
+        if len(arm.runs) > 1 and len(starts) == 1 and starts != {None}:
+            found.append(arm.name)
+    if not found:
+        return []
+    return [f"{_listed(found)}: all seeds start from the same weights, so what varies is the training from there on"]
+
+
 def configuration(run: Run) -> Mapping[str, Any]:
-    """Everything that decides a run's figures but the seed, flat. Of a run that starts from another run's weights, the configuration of
-    that one stands for them: its weights are another seed's in every run."""
+    """Everything that decides a run's figures but the seed, flat. Where it starts from another run's weights, that one's configuration
+    stands for them as `init.…`: the weights themselves are others in every seed."""
     found = dict(run.identity) or {
         key: value for key, value in run.settings.items() if key.partition(".")[0] not in _NOT_DECIDING
     }
     found.pop("seed", None)
     if found.get("init") is not None and (source := _source(run)) is not None:
-        found["init"] = {"seed": "the same" if source.seed == run.seed else source.seed, **configuration(source)}
+        del found["init"]
+        found |= {f"init.{key}": value for key, value in configuration(source).items()}
     return found
 
 
@@ -88,26 +101,26 @@ def _key(configuration: Mapping[str, Any]) -> str:
 
 
 def _differing(runs: Iterable[Run]) -> list[str]:
-    """The settings in which runs differ, the seed left out. What is a digest in the identity is spelt out by config.yaml's settings."""
-    flat = [_spelt(run) for run in runs]
+    """The settings in which runs differ, the seed left out. For data and tokenizer, of which the identity has digests, the settings that
+    made them, where these tell."""
+    runs = list(runs)
+    found = _unlike([configuration(run) for run in runs])
+    for digest in ("data", "tokenizer"):
+        if digest in found:
+            theirs = [{k: v for k, v in run.settings.items() if k.startswith(f"{digest}.")} for run in runs]
+            at = found.index(digest)
+            found[at : at + 1] = _unlike(theirs) or [digest]
+    return found
+
+
+def _unlike(flat: Sequence[Mapping[str, Any]]) -> list[str]:
     keys = dict.fromkeys(key for each in flat for key in each)
     return [key for key in keys if len({_key({"": each.get(key)}) for each in flat}) > 1]
 
 
-def _spelt(run: Run) -> dict[str, Any]:
-    """Configuration with the data's and the tokenizer's settings in place of their digests, and `init` as it was said."""
-    found = dict(configuration(run))
-    for digest in ("data", "tokenizer", "init"):
-        spelt = {key: value for key, value in run.settings.items() if key == digest or key.startswith(f"{digest}.")}
-        if spelt:
-            found.pop(digest, None)
-            found |= spelt
-    return found
-
-
 def _of(run: Run, keys: Sequence[str]) -> dict[str, Any]:
-    spelt = _spelt(run)
-    return {key: spelt.get(key) for key in keys}
+    found = configuration(run)
+    return {key: found[key] if key in found else run.settings.get(key) for key in keys}
 
 
 def _names(groups: Sequence[Sequence[Run]], differing: Sequence[str]) -> list[str]:
