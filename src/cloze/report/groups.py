@@ -20,7 +20,7 @@ def of_runs(runs: Sequence[Run]) -> tuple[list[Arm], list[str]]:
     groups: dict[str, list[Run]] = {}
     for run in runs:
         groups.setdefault(_key(configuration(run)), []).append(run)
-    differing = _differing([each[0] for each in groups.values()])
+    differing = differing_settings([each[0] for each in groups.values()])
     arms, remarks = [], []
     for name, group in zip(_names(list(groups.values()), differing), groups.values(), strict=True):
         kept, doubled = _one_a_seed(group)
@@ -28,15 +28,18 @@ def of_runs(runs: Sequence[Run]) -> tuple[list[Arm], list[str]]:
             remarks.append(f"{name}: two runs of seed {_listed(doubled)}; the one that ended last counts")
         done = [run for run in kept if run.status == "done"]
         absent = [Absent(run.seed, run.status, run.reason) for run in kept if run.status != "done"]
-        arms.append(Arm(name, done, _of(group[0], differing), absent))
+        arms.append(Arm(name, done, settings_of(group[0], differing), absent))
     return arms, [*remarks, *same(arms), *one_start(arms)]
 
 
 def of_study(study: Study) -> tuple[list[Arm], list[str]]:
     """A study's arms as it names them, and sentences: arms that resolve to one configuration, runs of an arm that are not of one."""
     runs, absent = trained(study)
-    differing = _differing([run for group in runs.values() for run in group])
-    arms = [Arm(name, group, _of(group[0], differing) if group else {}, absent[name]) for name, group in runs.items()]
+    differing = differing_settings([run for group in runs.values() for run in group])
+    arms = [
+        Arm(name, group, settings_of(group[0], differing) if group else {}, absent[name])
+        for name, group in runs.items()
+    ]
     return arms, [*_mixed(arms), *same(arms), *one_start(arms)]
 
 
@@ -100,7 +103,7 @@ def _key(configuration: Mapping[str, Any]) -> str:
     return json.dumps(configuration, sort_keys=True, default=str)
 
 
-def _differing(runs: Iterable[Run]) -> list[str]:
+def differing_settings(runs: Iterable[Run]) -> list[str]:
     """The settings in which runs differ, the seed left out. For data and tokenizer, of which the identity has digests, the settings that
     made them, where these tell."""
     runs = list(runs)
@@ -118,7 +121,7 @@ def _unlike(flat: Sequence[Mapping[str, Any]]) -> list[str]:
     return [key for key in keys if len({_key({"": each.get(key)}) for each in flat}) > 1]
 
 
-def _of(run: Run, keys: Sequence[str]) -> dict[str, Any]:
+def settings_of(run: Run, keys: Sequence[str]) -> dict[str, Any]:
     found = configuration(run)
     return {key: found[key] if key in found else run.settings.get(key) for key in keys}
 
@@ -132,7 +135,7 @@ def _names(groups: Sequence[Sequence[Run]], differing: Sequence[str]) -> list[st
     common = set.intersection(*(set(each) for each in words))
     said = [[word for word in each if word not in common] for each in words]
     settings = [
-        [f"{key.rpartition('.')[2]}={_short(value)}" for key, value in _of(group[0], differing).items()]
+        [f"{key.rpartition('.')[2]}={_short(value)}" for key, value in settings_of(group[0], differing).items()]
         for group in groups
     ]
     for labels in (said, settings):
@@ -172,7 +175,7 @@ def _mixed(arms: Sequence[Arm]) -> list[str]:
     remarks = []
     for arm in arms:
         if len({_key(configuration(run)) for run in arm.runs}) > 1:
-            keys = _differing(arm.runs) or ["the weights they start from"]
+            keys = differing_settings(arm.runs) or ["the weights they start from"]
             remarks.append(f"{arm.name}: its runs differ in more than the seed ({_listed(keys[:4])})")
     return remarks
 
