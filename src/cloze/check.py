@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
@@ -19,7 +18,7 @@ from cloze.finetuning.course import Course
 from cloze.finetuning.ways import Finetuning
 from cloze.models.base import Backbone
 from cloze.objectives.base import Objective
-from cloze.schema import Node, faults, fits, locate
+from cloze.schema import Node, faults, fits, locate, own
 
 RUNTIME = {
     "model": ("vocabulary", "length", "pooler", "generator"),
@@ -87,15 +86,11 @@ class Checked:
 
     @property
     def builder_settings(self) -> dict[str, Any]:
-        return self._half(self.objective.Examples)
+        return own(self.objective.Examples, self.settings["objective"])
 
     @property
     def objective_settings(self) -> dict[str, Any]:
-        return self._half(self.objective)
-
-    def _half(self, half: type) -> dict[str, Any]:
-        named = inspect.signature(half).parameters
-        return {key: value for key, value in self.settings["objective"].items() if key in named and key != "_target_"}
+        return own(self.objective, self.settings["objective"])
 
     @property
     def name(self) -> str:

@@ -56,6 +56,12 @@ def parameters(built: type, runtime: Iterable[str] = ()) -> dict[str, inspect.Pa
     return {name: parameter for name, parameter in inspect.signature(built).parameters.items() if name not in given}
 
 
+def own(built: type, settings: dict[str, Any]) -> dict[str, Any]:
+    """Of settings that several classes share, those that this one takes: a half of an objective has not all of them."""
+    named = inspect.signature(built).parameters
+    return {name: value for name, value in settings.items() if name in named}
+
+
 def faults(built: Sequence[type], settings: dict[str, Any], where: str, runtime: Iterable[str] = ()) -> list[str]:
     """Everything that is wrong with `settings` for the signatures of `built` (an objective has two), one sentence each."""
     accepted: dict[str, inspect.Parameter] = {}

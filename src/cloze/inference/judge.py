@@ -18,7 +18,7 @@ from cloze.data.records import of_records
 from cloze.errors import Refusal
 from cloze.inference.reading import device_of, judging
 from cloze.inference.tasks import objective_class
-from cloze.schema import Node
+from cloze.schema import Node, own
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,11 +57,11 @@ class Judge:
             return None
         settings = {name: value for name, value in dict(learnt or {}).items() if name != "_target_"}
         named = {task: Labels(tuple(names)) for task, names in labels.items()}
-        objective = _half(kind, settings).build(
+        objective = Node("objective", kind, own(kind, settings)).build(
             model=model, vocabulary=tokenizer.vocabulary, labels=named, tokenizer=tokenizer
         )
         objective.load_state_dict(dict(weights))
-        builder = _half(kind.Examples, settings).build(
+        builder = Node("objective", kind.Examples, own(kind.Examples, settings)).build(
             vocabulary=tokenizer.vocabulary, length=length, family=type(model), labels=named
         )
         return cls(objective, builder.judge(), tokenizer, next(iter(named)))
@@ -100,13 +100,6 @@ class Judge:
                 f"{text!r}: write a context, a question (it may be empty) and two options or more, with tabs between"
             )
         return Choices((parts[0], parts[1]), options=tuple(parts[2:]))
-
-
-def _half(kind: type, settings: dict[str, Any]) -> Node:
-    import inspect
-
-    named = inspect.signature(kind).parameters
-    return Node("objective", kind, {name: value for name, value in settings.items() if name in named})
 
 
 def _written(record: Any, answer: Any) -> str:

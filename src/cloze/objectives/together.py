@@ -5,7 +5,6 @@ time, as XLM alternates between masked and translation language modelling (Conne
 from __future__ import annotations
 
 import copy
-import inspect
 import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -21,7 +20,7 @@ from cloze.errors import Refusal, did_you_mean
 from cloze.models.base import Backbone, Batch, TokenHead
 from cloze.objectives.base import ExampleBuilder, Examples, Objective, StepOutput, Tally, Term
 from cloze.objectives.framing import RecordExamples
-from cloze.schema import Node, locate
+from cloze.schema import Node, locate, own
 
 if TYPE_CHECKING:
     from torchmetrics import Metric
@@ -101,16 +100,10 @@ def parts_of(of: list[str], settings: Settings) -> dict[str, tuple[type[Objectiv
     return found
 
 
-def _half(kind: type, settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings that this half of an objective asks for."""
-    named = inspect.signature(kind).parameters
-    return {name: value for name, value in settings.items() if name in named}
-
-
 def _built(name: str, kind: type, settings: dict[str, Any], **runtime: Any) -> Any:
     """One half of a part. What it refuses is said by the name that the setting has here."""
     try:
-        return Node(name, kind, _half(kind, settings)).build(**runtime)
+        return Node(name, kind, own(kind, settings)).build(**runtime)
     except Refusal as refusal:
         raise Refusal(str(refusal).replace("objective.", f"objective.settings.{name}.")) from None
 
@@ -149,7 +142,7 @@ class TogetherExamples(ExampleBuilder):
     @classmethod
     def needs(cls, settings: dict[str, Any]) -> tuple[tuple[str, ...], int]:
         halves = [
-            built.Examples.needs(_half(built.Examples, its))
+            built.Examples.needs(own(built.Examples, its))
             for built, its in parts_of(settings["of"], settings.get("settings") or {}).values()
         ]
         tokens = dict.fromkeys(token for special, _ in halves for token in special)
