@@ -18,6 +18,11 @@ def train() -> None:
     sys.exit(_guarded(_train, sys.argv[1:]))
 
 
+def compare() -> None:
+    """`python compare.py …`; ends the process."""
+    sys.exit(_guarded(_compare, sys.argv[1:]))
+
+
 def main() -> None:
     """`cloze COMMAND …`; ends the process."""
     commands: dict[str, Callable[[Sequence[str]], int]] = {
@@ -26,6 +31,7 @@ def main() -> None:
         "predict": _predict,
         "evaluate": _evaluate,
         "score": _score,
+        "compare": _compare,
         "export": _export,
         "world": _world,
     }
@@ -48,8 +54,9 @@ cloze glue RUN --data DIR a run for each task of GLUE, and their table beside th
 cloze predict RUN TEXT…   what a trained model says: fills [MASK]s, goes on with a text, writes it again, gives vectors
 cloze evaluate RUN        perplexity per token and per word, bits per byte, of a whole split
 cloze score TASK GOLD P   predictions P against gold data, as the scorers of SQuAD, GLUE, SuperGLUE, CLUE and CoNLL count
+cloze compare FOLDER…     runs or a study side by side: means, intervals, verdicts; --html --md --latex --csv --json FILE
 cloze export RUN DIR      write a Hugging Face directory that transformers loads
-cloze world --tasks DIR   write the generated language's tasks in the formats of GLUE, SQuAD, CoNLL, SWAG, RACE, BLiMP"""
+cloze world --tasks DIR   write the generated language's tasks in the formats of GLUE, XNLI, SQuAD, CoNLL, SWAG, RACE, BLiMP"""
 
 
 def _guarded(command: Callable[[Sequence[str]], int], words: Sequence[str]) -> int:
@@ -95,19 +102,14 @@ def _train(words: Sequence[str]) -> int:
         raise Refusal(
             f"{unknown[0]} is not an option{did_you_mean(unknown[0], ['--help', '--cfg', '--multirun', '--debug'])}"
         )
-    from cloze.starting import complete, with_family
+    from cloze import studies
+    from cloze.starting import complete
     from cloze.suites import names_all_of_glue
 
     if names_all_of_glue(settings):
         return _all_of_glue(settings, flags)
-    if any(word.startswith("sweeps=") for word in settings):
-        from cloze.multirun import run_grid, study
-
-        return run_grid(with_family(study(settings)))
-    if "-m" in flags or "--multirun" in flags:
-        from cloze.multirun import run_grid
-
-        return run_grid(with_family(settings))
+    if studies.is_asked_for(settings) or {"-m", "--multirun"} & set(flags):
+        return _several(settings)
     from cloze.compose import compose
 
     words, note = complete(settings)
@@ -124,8 +126,24 @@ def _train(words: Sequence[str]) -> int:
     return execute(composed)
 
 
+def _several(settings: Sequence[str]) -> int:
+    """A study: of a file, or of words with several values."""
+    from cloze import multirun
+    from cloze.starting import with_family
+
+    if multirun.names_a_launcher(settings):
+        return multirun.run_grid(with_family(settings))
+    from cloze.studies.run import run
+    from cloze.studies.study import from_file, from_words
+
+    named = any(word.startswith("sweeps=") for word in settings)
+    return run(from_file(settings) if named else from_words(settings))
+
+
 def _all_of_glue(settings: Sequence[str], flags: Sequence[str]) -> int:
-    if any(word.startswith("sweeps=") for word in settings) or {"-m", "--multirun"} & set(flags):
+    from cloze.studies import is_asked_for
+
+    if is_asked_for(settings) or {"-m", "--multirun"} & set(flags):
         raise Refusal("data=glue/all is several runs already: lists are data.tasks=[cola,mrpc] data.seeds=[1,2,3]")
     from cloze.suites import glue
 
@@ -185,6 +203,18 @@ def _score(words: Sequence[str]) -> int:
     score.add_arguments(parser)
     parser.add_argument("--debug", action="store_true", help="show where an error comes from")
     return score.run(parser.parse_args(words))
+
+
+def _compare(words: Sequence[str]) -> int:
+    from cloze.commands import compare
+
+    parser = _Parser(
+        prog="cloze compare",
+        description="Runs, or a study, side by side: means and intervals over seeds, differences to a baseline, and what may be said of them.",
+    )
+    compare.add_arguments(parser)
+    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
+    return compare.run(parser.parse_args(words))
 
 
 def _export(words: Sequence[str]) -> int:

@@ -92,7 +92,8 @@ WITH_A_SCHEDULE = ("ulmfit",)
 # is 1e-3 for the model of the default run, which is 128 wide.
 WORLD_RATE = 7e-5
 WORLD = {
-    "unseen_words": (16, 200), "ner": (32, 100), "pos": (16, 60), "srl": (16, 60), "cola": (32, 250), "sst2": (32, 400),
+    "unseen_words": (16, 200), "ner": (32, 100), "pos": (16, 60), "srl": (16, 60), "constituents": (16, 60),
+    "cola": (32, 250), "sst2": (32, 400),
 }  # fmt: skip
 LONG_CHOICES = ("race", "dream", "world/race")  # whole passages
 BOTH_ORDERS = ("mrpc", "qqp", "stsb")  # GPT, section 3.3: similarity has no order

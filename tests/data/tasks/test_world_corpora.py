@@ -16,7 +16,9 @@ from cloze.data.tasks.conll import Conll
 from cloze.data.tasks.glue import Glue
 from cloze.data.tasks.lambada import Lambada, LastWord
 from cloze.data.tasks.minimal_pairs import Blimp
+from cloze.data.tasks.nli import Xnli
 from cloze.data.tasks.squad import Squad
+from cloze.data.tasks.superglue import SuperGlue
 from cloze.data.tasks.world import (
     WorldChoices,
     WorldClassification,
@@ -25,6 +27,7 @@ from cloze.data.tasks.world import (
     WorldMinimalPairs,
     WorldQuestions,
     WorldTagging,
+    WorldXnli,
 )
 from cloze.data.world.tasks import write_tasks
 from cloze.errors import Refusal
@@ -79,10 +82,11 @@ def test_glue_shaped_tasks_are_those_of_the_files(folder: Path, task: Any) -> No
 
 
 @pytest.mark.parametrize(("task", "file"), [("pos", "POS/world-{}.conllu"), ("ner", "NER/{}.txt"), ("srl", "SRL/{}.txt"),
-                                            ("unseen_words", "UnseenWords/{}.txt")])  # fmt: skip
+                                            ("constituents", "Constituents/{}.txt"), ("unseen_words", "UnseenWords/{}.txt")])  # fmt: skip
 def test_tagged_words_are_those_of_the_files(folder: Path, task: Any, file: str) -> None:
     documents = task in ("pos", "ner")
-    sizes = (TRAIN // 8, DEV // 8, TEST // 8) if documents else (TRAIN if task == "srl" else TRAIN // 8, DEV, TEST)
+    few = TRAIN // 8
+    sizes = (few, DEV // 8, TEST // 8) if documents else (few if task == "unseen_words" else TRAIN, DEV, TEST)
     made = WorldTagging(task, *sizes)
     paths = {f"{split}_path": str(folder / file.format(name)) for split, name in (
         ("train", "train"), ("validation", "dev"), ("test", "test"))}  # fmt: skip
@@ -95,6 +99,25 @@ def test_tagged_words_are_those_of_the_files(folder: Path, task: Any, file: str)
         )  # the little training file has not every tag, and the reader asks for those of the others
     (ours,), (theirs,) = made.labels.values(), read.labels.values()
     assert set(theirs.names) <= set(ours.names) and NO_TAG not in ours.names and ours.metrics == theirs.metrics
+
+
+@pytest.mark.parametrize("language", ["a", "b", "c"])
+def test_inference_in_another_language_is_that_of_the_files(folder: Path, language: str) -> None:
+    made = WorldXnli(["a", language] if language != "a" else None, language, train=TRAIN, validation=DEV, test=TEST)
+    read = Xnli(str(folder / "XNLI"), list(made.languages), train_language=language)
+    assert made.labels == read.labels and set(made.splits()) == set(read.splits())
+    same(made, read, made.splits())
+
+
+def test_coreference_is_that_of_the_files(folder: Path) -> None:
+    made, read = WorldClassification("coreference", TRAIN, DEV, TEST), SuperGlue("wsc", str(folder))
+    assert list(made.labels.values()) == list(read.labels.values()) and made.splits() == read.splits()
+    for split in made.splits():
+        ours = [replace(bare(record), task="wsc") for record in made.split_records(split)]  # type: ignore[call-arg]
+        theirs = [bare(record) for record in read.split_records(split)]
+        assert [unlabelled(record) for record in ours] == [unlabelled(record) for record in theirs]
+        assert split == "test" or ours == theirs
+        assert read.notes() == []  # each span stands where the file says
 
 
 @pytest.mark.parametrize(("task", "version"), [("squad", "1.1"), ("squad2", "2.0")])
@@ -148,6 +171,17 @@ def test_splits_share_no_example() -> None:
         texts = [{record.sentences for record in made.split_records(split)} for split in ("train", "test")]  # type: ignore[attr-defined]
         share = len(texts[0] & texts[1]) / len(texts[1])
         assert share < (0.25 if task == "sst2" else 0.05), (task, share)  # sentences of three words meet again
+
+
+def test_languages_are_checked_and_decide_the_examples() -> None:
+    with pytest.raises(Refusal, match=r"data\.languages: there is no language d"):
+        WorldXnli(["a", "d"])
+    with pytest.raises(Refusal, match=r"data\.languages=\[b,b\] must name"):
+        WorldXnli(["b", "b"])
+    with pytest.raises(Refusal, match=r"data\.anchors=2 must lie"):
+        WorldXnli(anchors=2)
+    prints = {WorldXnli(["b"], anchors=share).fingerprint() for share in (0.0, 1.0)}
+    assert len(prints | {WorldXnli(["a"]).fingerprint(), WorldXnli(train_language="b").fingerprint()}) == 4
 
 
 def test_options_hold_the_answer_once() -> None:

@@ -14,11 +14,17 @@ from typing import Literal
 from cloze.data.base import Answer, Choices, Labelled, Labels, Passage, Question, Record, Tagged, TaskCorpus
 from cloze.data.tasks.glue import FORMS
 from cloze.data.tasks.lambada import LastWord
+from cloze.data.tasks.marks import marked, word_span
+from cloze.data.tasks.superglue import LABELS as SUPERGLUE
 from cloze.data.world.documents import Document
+from cloze.data.world.languages import LANGUAGES
 from cloze.data.world.tasks import (
     acceptability,
     answering,
+    constituents,
     continuation,
+    coreference,
+    cross_lingual,
     duplicates,
     entailment,
     inference,
@@ -35,12 +41,12 @@ from cloze.data.world.tasks import (
     unseen_words,
 )
 from cloze.data.world.tasks.scene import Fold
-from cloze.errors import Refusal
+from cloze.errors import Refusal, did_you_mean
 
 VERSION = 1
 
-ClassificationTask = Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"]
-TaggingTask = Literal["pos", "ner", "srl", "unseen_words"]
+ClassificationTask = Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli", "coreference"]
+TaggingTask = Literal["pos", "ner", "srl", "constituents", "unseen_words"]
 QuestionsTask = Literal["squad", "squad2"]
 ChoicesTask = Literal["swag", "race"]
 
@@ -56,6 +62,7 @@ class WorldTask(TaskCorpus):
 
     generated = True
     task: str
+    further: tuple[object, ...] = ()  # more settings that decide the examples
 
     def __init__(self, train: int, validation: int, test: int, task_seed: int) -> None:
         for name, count in (("train", train), ("validation", validation), ("test", test)):
@@ -73,7 +80,9 @@ class WorldTask(TaskCorpus):
         return f"task {self.task} of the generated language v{VERSION}; not English"
 
     def fingerprint(self) -> str:
-        settings = json.dumps(["world task", VERSION, self.task, sorted(self.sizes.items()), self.task_seed])
+        settings = json.dumps(
+            ["world task", VERSION, self.task, sorted(self.sizes.items()), self.task_seed, *self.further]
+        )
         # the text itself is part of it, so that a cache never outlives a change of the language
         first = [
             repr(_shown(record))
@@ -96,7 +105,7 @@ class WorldTask(TaskCorpus):
 
 
 class WorldClassification(WorldTask):
-    """One or two texts and a label, as in GLUE: cola sst2 mrpc stsb qqp mnli qnli rte wnli.
+    """One or two texts and a label, as in GLUE: cola sst2 mrpc stsb qqp mnli qnli rte wnli; coreference, as WSC in SuperGLUE.
 
     mnli has also validation_mismatched and test_mismatched: topics that no other split has.
     """
@@ -116,7 +125,7 @@ class WorldClassification(WorldTask):
 
     @property
     def labels(self) -> dict[str, Labels]:
-        return {self.task: FORMS[self.task].labels}
+        return {self.task: SUPERGLUE["wsc"] if self.task == "coreference" else FORMS[self.task].labels}
 
     def splits(self) -> tuple[str, ...]:
         further = ("validation_mismatched", "test_mismatched") if self.task == "mnli" else ()
@@ -133,8 +142,70 @@ class WorldClassification(WorldTask):
             yield Labelled(texts, where=f"{where} example {number}", label=label, id=name, task=self.task)
 
 
+class WorldXnli(WorldTask):
+    """Shaped like XNLI: learn from premises and hypotheses in one language, be tested in others.
+
+    languages       those to validate and test on, of a, b and c (None: a and b); an example is the same in each, translated
+    train_language  the one that is trained in
+    anchors         share of names and number words that are the same in all languages
+
+    Splits are train, validation and test of all `languages`, and validation_a, test_a, … of one each where there are several.
+    """
+
+    reads = Labelled
+    task = "xnli"
+
+    def __init__(
+        self,
+        languages: list[str] | None = None,
+        train_language: str = "a",
+        anchors: float = cross_lingual.ANCHORS,
+        train: int = 4000,
+        validation: int = 500,
+        test: int = 500,
+        task_seed: int = 1,
+    ) -> None:
+        super().__init__(train, validation, test, task_seed)
+        tested = ("a", "b") if languages is None else tuple(languages)
+        for setting, named in (("languages", tested), ("train_language", (train_language,))):
+            for name in named:
+                if name not in LANGUAGES:
+                    raise Refusal(f"data.{setting}: there is no language {name}{did_you_mean(str(name), LANGUAGES)}")
+        if not tested or len(set(tested)) < len(tested):
+            raise Refusal(
+                f"data.languages=[{','.join(tested)}] must name one or more of {', '.join(LANGUAGES)}, each once."
+            )
+        if not 0.0 <= anchors <= 1.0:
+            raise Refusal(f"data.anchors={anchors:g} must lie in [0, 1].")
+        self.languages, self.train_language, self.anchors = tested, train_language, anchors
+        self.further = (tested, train_language, anchors)
+
+    @property
+    def labels(self) -> dict[str, Labels]:
+        return {self.task: Labels(("entailment", "neutral", "contradiction"))}
+
+    def splits(self) -> tuple[str, ...]:
+        kinds = ("validation", "test") if len(self.languages) > 1 else ()
+        return (*super().splits(), *(f"{kind}_{language}" for kind in kinds for language in self.languages))
+
+    def generate(self, split: str, where: str) -> Iterator[Record]:
+        kind, _, alone = split.partition("_")
+        for language in (self.train_language,) if kind == "train" else (alone,) if alone else self.languages:
+            for number in range(self.sizes[kind]):
+                made = cross_lingual.example(_FOLDS[kind], number, language, self.anchors, self.task_seed)  # type: ignore[arg-type]
+                yield Labelled(
+                    (made.premise, made.hypothesis),
+                    where=f"{where}, language {language}, example {number}",
+                    language=language,
+                    label=made.label,
+                    id="" if kind == "train" else str(number),
+                    task=self.task,
+                )
+
+
 class WorldTagging(WorldTask):
-    """Words and their tags: pos and ner of whole documents; srl (semantic roles) and unseen_words of single sentences.
+    """Words and their tags: pos and ner of whole documents; srl (semantic roles), constituents (phrases) and unseen_words of single
+    sentences.
 
     unseen_words gives no tag to half of the words in training and to the other half in validation and test ("_"): what is scored are
     words that were never seen with a label.
@@ -150,7 +221,7 @@ class WorldTagging(WorldTask):
 
     @property
     def labels(self) -> dict[str, Labels]:
-        metrics = ("span_f1", "accuracy") if self.task in ("ner", "srl") else ("accuracy",)
+        metrics = ("span_f1", "accuracy") if self.task in ("ner", "srl", "constituents") else ("accuracy",)
         return {self.task: Labels(tuple(sorted(_TAGS[self.task], key=lambda tag: (tag != "O", tag))), metrics)}
 
     def generate(self, split: str, where: str) -> Iterator[Record]:
@@ -163,6 +234,8 @@ class WorldTagging(WorldTask):
             if self.task == "srl":
                 role = roles.example(fold, number, self.task_seed)
                 given, tags = role.words, role.tags
+            elif self.task == "constituents":
+                given, _, tags = constituents.example(fold, number, self.task_seed)
             else:
                 made = unseen_words.example(fold, number, self.task_seed)
                 given, tags = made.words, made.tags
@@ -302,7 +375,15 @@ def _shown(record: Record) -> object:
 # What an example is as a record
 
 MISMATCHED_TEST = 100_000  # the first example of mnli's test_mismatched: others than those of validation_mismatched
-_NUMBERED = ("stsb", "qqp", "mnli", "qnli", "rte", "wnli")  # the files of these number the rows of all splits
+_NUMBERED = (
+    "stsb",
+    "qqp",
+    "mnli",
+    "qnli",
+    "rte",
+    "wnli",
+    "coreference",
+)  # the files of these number the rows of all splits
 
 _Made = tuple[tuple[str, ...], str | float]
 
@@ -352,6 +433,14 @@ def _wnli(fold: Fold, number: int, seed: int) -> _Made:
     return (made.text, made.claim), str(made.label)
 
 
+def _coreference(fold: Fold, number: int, seed: int) -> _Made:
+    made = coreference.example(fold, number, seed)
+    places = [
+        (word_span(made.text, span.at, span.text), sign) for span, sign in ((made.named, "*"), (made.pronoun, "#"))
+    ]
+    return (marked(made.text, [(start, end, sign) for (start, end, _), sign in places]),), str(made.label).lower()
+
+
 _LABELLED: dict[str, Callable[[Fold, int, int], _Made]] = {
     "cola": _cola,
     "sst2": _sst2,
@@ -362,12 +451,14 @@ _LABELLED: dict[str, Callable[[Fold, int, int], _Made]] = {
     "qnli": _qnli,
     "rte": _rte,
     "wnli": _wnli,
+    "coreference": _coreference,
 }
 
 _TAGS: dict[str, tuple[str, ...]] = {
     "pos": tagging.PARTS_OF_SPEECH,
     "ner": tagging.ENTITY_TAGS,
     "srl": roles.TAGS,
+    "constituents": constituents.TAGS,
     "unseen_words": unseen_words.CLASSES,
 }
 

@@ -43,6 +43,7 @@ the a an 's not to in on for of by from with at into near after like back there 
 he she it they him her his them who that because where how and all none nobody every day days home friend birthday colour contest prize
 result help do be have stand choose think travel cost ready dirty new coins box shelf rack
 """.split()
+_OF_TASKS = ("about",)  # what only tasks say: last of all lemmas, so that the words of the others stay what they are
 _MEANS = {"days": ("day", "plural"), "coins": ("coin", "plural")}
 _CONTAINERS = ("box", "shelf", "rack")  # the second half of compounds
 _SUFFIXED = ("plural", "third", "past", "past plural", "participle", "gerund", "ness")
@@ -181,7 +182,7 @@ def senses() -> dict[str, Sense]:
     dictionary of forms, so that it can be read backwards."""
     found: dict[str, Sense] = {}
     rows = [[cell.strip() for cell in line.split("|")] for line in lists.TOPICS.strip().splitlines()]
-    plain = [*_UNCHANGING]
+    plain = [*_UNCHANGING, *_OF_TASKS]
     plain += [
         part for row in rows for cell in row[1:4] for item in cell.split() for part in item.rstrip("*").split("_")
     ]
@@ -222,10 +223,10 @@ def sense_of(form: str) -> Sense:
 
 @lru_cache(maxsize=1)
 def lemmas() -> tuple[str, ...]:
-    """All lemmas: containers first, then the words that never change, then the others by alphabet."""
+    """All lemmas: containers first, then the words that never change, then the others by alphabet, then those of tasks."""
     first = dict.fromkeys((*_CONTAINERS, *_UNCHANGING))
-    every = {sense.lemma for sense in senses().values()}
-    return tuple([lemma for lemma in first if lemma in every] + sorted(every - set(first)))
+    every = {sense.lemma for sense in senses().values()} - set(_OF_TASKS)
+    return tuple([lemma for lemma in first if lemma in every] + sorted(every - set(first)) + list(_OF_TASKS))
 
 
 def _syllables(key: int, count: int) -> str:
@@ -254,7 +255,11 @@ def _stems() -> tuple[dict[str, str], dict[str, str]]:
     for lemma in lemmas():
         turn = 0
         while True:
-            count = 1 if lemma in _UNCHANGING and lemma not in _CONTAINERS else 2 + keyed.key("length", lemma) % 2
+            count = (
+                1
+                if lemma in (*_UNCHANGING, *_OF_TASKS) and lemma not in _CONTAINERS
+                else 2 + keyed.key("length", lemma) % 2
+            )
             stem = _syllables(keyed.key("stem of language b", lemma, turn), count + (turn > 50))
             words = {stem + ending for ending in endings} | {
                 stem + stems[name] for name in _CONTAINERS if name in stems
@@ -280,7 +285,9 @@ def word_of_b(form: str) -> str:
 @lru_cache(maxsize=1)
 def _ideographs() -> dict[str, str]:
     chosen = keyed.permutation(keyed.key("ideographs of language c"), len(_IDEOGRAPHS)).tolist()
-    return {name: chr(_IDEOGRAPHS[number]) for name, number in zip((*lemmas(), "-ness"), chosen, strict=False)}
+    stories = lemmas()[: -len(_OF_TASKS)]
+    names = (*stories, "-ness", *_OF_TASKS)
+    return {name: chr(_IDEOGRAPHS[number]) for name, number in zip(names, chosen, strict=False)}
 
 
 @lru_cache(maxsize=8192)

@@ -7,6 +7,7 @@ one place at a time.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from cloze.data.world.lexicon import Word
@@ -27,10 +28,12 @@ class Inference(NamedTuple):
     negated: bool
     told: tuple[Fact, ...]  # what the premise says
     asked: Fact  # what the hypothesis says, or denies if `negated`
+    words: tuple[Sequence[Word], Sequence[Word]]  # of premise and hypothesis
 
 
-def example(fold: Fold, number: int, seed: int = 1) -> Inference:
-    s = scene("inference", fold, number, seed)
+def example(fold: Fold, number: int, seed: int = 1, task: str = "inference") -> Inference:
+    """`task`: another name, other examples."""
+    s = scene(task, fold, number, seed)
     return made_from(s, s.pick(LABELS))
 
 
@@ -52,7 +55,8 @@ def _made(
     told: tuple[Fact, ...],
     asked: Fact,
 ) -> Inference:
-    return Inference(text(premise), text(hypothesis), label, s.topic.name, family, negated, told, asked)
+    both = premise, hypothesis
+    return Inference(text(premise), text(hypothesis), label, s.topic.name, family, negated, told, asked, both)
 
 
 def _colour(s: Scene, label: Label, negated: bool, agrees: bool) -> Inference:

@@ -8,10 +8,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from cloze.data.world.documents import Document
+from cloze.data.world.languages import LANGUAGES, Language
 from cloze.data.world.tasks import (
     acceptability,
     answering,
+    constituents,
     continuation,
+    coreference,
+    cross_lingual,
     duplicates,
     entailment,
     inference,
@@ -38,10 +42,10 @@ _ASKED = len(reading.FORMS)  # questions about one of RACE's texts
 def write_tasks(folder: Path, train: int = 4000, dev: int = 500, test: int = 500, seed: int = 1) -> list[Path]:
     """Writes every task below `folder` and returns the files, sorted. As in the originals, GLUE's test files have no labels.
 
-    CoLA, SST-2, MRPC, STS-B, MNLI, QQP, QNLI, RTE, WNLI (tab-separated), SQuAD (v1.1 and v2.0), POS (CoNLL-U), NER (CoNLL-2003),
-    SRL and UnseenWords (word and tag), SWAG (csv), RACE (a JSON text each), and, to be asked without training, BLiMP, LAMA, LAMBADA
-    (JSON lines). train, dev, test: examples of each; tagging comes from one document for every eight of them, and RTE and WNLI
-    have an eighth of the examples for training.
+    CoLA, SST-2, MRPC, STS-B, MNLI, QQP, QNLI, RTE, WNLI, XNLI (tab-separated), WSC (JSON lines), SQuAD (v1.1 and v2.0), POS (CoNLL-U), NER
+    (CoNLL-2003), Constituents (CoNLL-2000), SRL and UnseenWords (word and tag), SWAG (csv), RACE (a JSON text each), and, to be asked
+    without training, BLiMP, LAMA, LAMBADA (JSON lines). train, dev, test: examples of each; tagging of documents comes from one for every
+    eight of them, and RTE and WNLI have an eighth of the examples for training.
     """
     for name, count in (("train", train), ("dev", dev), ("test", test)):
         if count < 1:
@@ -72,11 +76,17 @@ def write_tasks(folder: Path, train: int = 4000, dev: int = 500, test: int = 500
         lines(f"QNLI/{fold}.tsv", _qnli(fold, size, seed))
         lines(f"RTE/{fold}.tsv", _rte(fold, small, seed))
         lines(f"WNLI/{fold}.tsv", _wnli(fold, small, seed))
+        for language in LANGUAGES if fold == "train" else ():
+            lines(f"XNLI/multinli/multinli.train.{language}.tsv", _multinli(language, size, seed))
+        if fold != "train":
+            lines(f"XNLI/xnli.{fold}.tsv", _xnli(fold, size, seed))
+        lines(f"WSC/{'val' if fold == 'dev' else fold}.jsonl", _wsc(fold, size, seed))
         for version in ("1.1", "2.0"):
             lines(f"SQuAD/{fold}-v{version}.json", [json.dumps(squad(fold, size, version, seed), ensure_ascii=False)])
         documents = max(1, size // _HELDOUT_DOCUMENTS)
         lines(f"POS/world-{fold}.conllu", tagging.conllu(_documents(fold, documents, seed)))
         lines(f"NER/{fold}.txt", tagging.conll2003(_documents(fold, documents, seed)))
+        lines(f"Constituents/{fold}.txt", _constituents(fold, size, seed))
         lines(f"SRL/{fold}.txt", _words_and_tags(roles.example(fold, number, seed) for number in range(size)))
         lines(
             f"UnseenWords/{fold}.txt",
@@ -195,6 +205,57 @@ def _pairs(fold: Fold, names: tuple[str, str], rows: Iterable[tuple[str, str, st
     yield _row("index", *names) if fold == "test" else _row("index", *names, "label")
     for number, (first, second, label) in enumerate(rows):
         yield _row(number, first, second) if fold == "test" else _row(number, first, second, label)
+
+
+def _multinli(language: Language, size: int, seed: int) -> Iterator[str]:
+    """A training file of XNLI-MT, which writes one of the labels in another way."""
+    yield _row("premise", "hypo", "label")
+    for number in range(size):
+        made = cross_lingual.example("train", number, language, seed=seed)
+        yield _row(made.premise, made.hypothesis, {"contradiction": "contradictory"}.get(made.label, made.label))
+
+
+def _xnli(fold: Fold, size: int, seed: int) -> Iterator[str]:
+    """All languages in one file, the test file with its labels too. Parses and tokens are not given (`_`)."""
+    parses = ("sentence1_binary_parse", "sentence2_binary_parse", "sentence1_parse", "sentence2_parse")
+    annotators = [f"label{one}" for one in range(1, 6)]
+    names = ("language", "gold_label", *parses, "sentence1", "sentence2", "promptID", "pairID", "genre", *annotators)
+    yield _row(*names, "sentence1_tokenized", "sentence2_tokenized", "match")
+    for language in LANGUAGES:
+        for number in range(size):
+            made = cross_lingual.example(fold, number, language, seed=seed)
+            cells = (
+                language,
+                made.label,
+                "_",
+                "_",
+                "_",
+                "_",
+                made.premise,
+                made.hypothesis,
+                number,
+                number,
+                made.topic,
+            )
+            yield _row(*cells, *[made.label] * 5, "_", "_", "True")
+
+
+def _wsc(fold: Fold, size: int, seed: int) -> Iterator[str]:
+    for number in range(size):
+        made = coreference.example(fold, number, seed)
+        spans = {f"span{n}_{name}": value for n, span in ((1, made.named), (2, made.pronoun))
+                 for name, value in (("index", span.at), ("text", span.text))}  # fmt: skip
+        row = {"text": made.text, "target": spans, "idx": number, "label": made.label}
+        if fold == "test":
+            del row["label"]
+        yield json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _constituents(fold: Fold, size: int, seed: int) -> Iterator[str]:
+    """Word, part of speech, phrase."""
+    for number in range(size):
+        rows = zip(*constituents.example(fold, number, seed), strict=True)
+        yield "".join(f"{' '.join(row)}\n" for row in rows) + "\n"
 
 
 def _words_and_tags(made: Iterable[roles.Roles | unseen_words.UnseenWords]) -> Iterator[str]:
