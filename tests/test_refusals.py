@@ -86,7 +86,10 @@ def refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         ("size.head_width=7", ["size.head_width has no effect", "model=bert"]),
         ("model.layers=0", ["model.layers=0"]),
         ("~objective", ["objective"]),
-        ("-m seed=1,2 output_dir=x", ["output_dir=x has no effect on several runs"]),
+        ("-m seed=1,2 hydra.sweep.dir=x", ["the study's folder is output_dir=FOLDER"]),
+        ("-m seed=1,2 resume=x", ["the same sentence again goes on where it stopped"]),
+        ("-m seed=1,2 sweeps.paralel=2", ["did you mean sweeps.parallel?"]),
+        ("-m seed=1,2 plan=true", ["plan=true looks at one run"]),
         ("model._target_=mypackage.Model trusted=[mypackage]", ["mypackage.Model cannot be found"]),
         ("model=xlnet objective=mlm model.memory_length=8", ["model.memory_length=8 has no effect with mlm"]),
         (

@@ -15,6 +15,7 @@ import sys
 _TRIM_THRESHOLD, _TOP_PAD, _MMAP_MAX = -1, -2, -4  # mallopt's names for them, from malloc.h
 _PR_SET_PDEATHSIG = 1  # prctl's
 PROCESS_VARIABLE = "CLOZE_RUN_PROCESS"  # the process of rank 0, for the ranks that it launches
+STUDY_VARIABLE = "CLOZE_STUDY_PROCESS"  # the process that runs a study, for its jobs
 
 
 def prepare() -> None:
@@ -22,23 +23,28 @@ def prepare() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when the OpenMP library is loaded, with torch
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")  # its threads and forked workers do not go together
     keep_memory()
+    if (
+        study := os.environ.pop(STUDY_VARIABLE, None)
+    ) is not None:  # not for the ranks and workers that this process starts
+        end_with(int(study), signal.SIGTERM)  # with a checkpoint
     if PROCESS_VARIABLE in os.environ and os.environ.get("LOCAL_RANK", "0") != "0":
         end_with(int(os.environ[PROCESS_VARIABLE]))
 
 
-def end_with(parent: int) -> bool:
+def end_with(parent: int, by: signal.Signals = signal.SIGKILL) -> bool:
     """Has Linux end this process when its parent ends, or at once if that has ended; whether that could be asked for.
 
-    For the ranks that rank 0 launches: one whose rank 0 is killed before they have met would wait for it for ever.
+    For the ranks that rank 0 launches: one whose rank 0 is killed before they have met would wait for it for ever. And for the jobs
+    of a study: one whose study is killed would hold its folder while the study is started again.
     """
     if sys.platform != "linux":
         return False
     try:
-        asked = bool(ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL) == 0)
+        asked = bool(ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, by) == 0)
     except (OSError, AttributeError):
         return False
     if os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), by)
     return asked
 
 

@@ -1,0 +1,207 @@
+"""Runs the jobs of a study, n at a time, each in a process of its own: one that raises, exits or is killed never ends the others.
+
+A job is `python -m cloze train WORDS output_dir=…` in a session of its own, without a terminal; what it says goes to its log. Signals
+that ask to stop are handed on, and the jobs' ends awaited, so that each leaves a checkpoint.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, Protocol
+
+from cloze.environment import STUDY_VARIABLE
+from cloze.folder import RunFolder
+from cloze.studies.ending import ended_for_memory, judge
+from cloze.studies.jobs import Job
+from cloze.studies.progress import Progress
+from cloze.studies.record import State, StudyFolder
+
+PAUSE = 0.1  # seconds between two looks
+_STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+# What a launcher tells the ranks of one distributed run, and a run its own processes: never a job's business.
+_NOT_A_JOBS = (
+    "RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "GROUP_RANK", "NODE_RANK", "ROLE_RANK", "MASTER_ADDR", "MASTER_PORT",
+    "CLOZE_RUN_FOLDER", "CLOZE_RUN_RESUMED", "CLOZE_RUN_PROCESS", "PL_GLOBAL_SEED", "PL_SEED_WORKERS",
+    "WANDB_RUN_ID", "WANDB_NAME", "WANDB_RESUME",
+)  # fmt: skip
+
+
+class Display(Protocol):
+    """What is told of the jobs as they go."""
+
+    def began(self, job: Job, attempt: int) -> None: ...
+
+    def ended(self, job: Job, state: State, seconds: float) -> None: ...
+
+    def look(self, running: dict[str, Progress]) -> None: ...
+
+
+@dataclass
+class _Running:
+    job: Job
+    process: subprocess.Popen[bytes]
+    progress: Progress
+    log_start: int
+    memory: int | None  # the kernel's count when it began
+
+
+class Supervisor:
+    """The jobs of a study, brought to their ends."""
+
+    def __init__(
+        self,
+        folder: StudyFolder,
+        display: Display,
+        parallel: int,
+        threads: int | None = None,
+        retries: int = 0,
+        command: Sequence[str] = (sys.executable, "-m", "cloze", "train"),
+    ) -> None:
+        """`threads` of the CPU are shared out to each job (None: it takes what it likes)."""
+        self.folder, self.display, self.parallel, self.threads = folder, display, parallel, threads
+        self.retries, self.command = retries, tuple(command)
+        self.failures: dict[str, int] = {}  # of this time, by job
+        self.running: dict[str, _Running] = {}
+        self.signals: list[int] = []
+
+    def run(self) -> int | None:
+        """Returns when no job is left to run; the signal, where one has stopped it before."""
+        handed_on = 0
+        self.folder.write()
+        with self._caught():
+            while True:
+                if len(self.signals) > handed_on:
+                    handed_on = len(self.signals)
+                    self._hand_on(handed_on)
+                for each in [each for each in self.running.values() if each.process.poll() is not None]:
+                    self._end(each)
+                while not self.signals and len(self.running) < self.parallel and (job := self._next()) is not None:
+                    self._begin(job)
+                if not self.running:
+                    break
+                for each in self.running.values():
+                    each.progress.look()
+                self.display.look({name: each.progress for name, each in self.running.items()})
+                time.sleep(PAUSE)
+        return self.signals[0] if self.signals else None
+
+    def _next(self) -> Job | None:
+        """The first job that waits for nothing; those that failed in this session come after all others."""
+        states = self.folder.states
+        for job in self.folder.jobs:
+            if states[job.name].status == "waiting" and job.after and states[job.after].status in ("failed", "skipped"):
+                states[job.name].status = "skipped"
+                states[job.name].reason = f"{job.after}, whose model it starts from, did not end well"
+                self.folder.write()
+                self.display.ended(job, states[job.name], 0.0)
+        able = [
+            job
+            for job in self.folder.jobs
+            if states[job.name].status == "waiting" and (job.after is None or states[job.after].status == "done")
+        ]
+        return min(able, key=lambda job: self.failures.get(job.name, 0), default=None)
+
+    def _begin(self, job: Job) -> None:
+        from cloze.suites.glue import written
+
+        run = self.folder.folder(job)
+        begun = bool(RunFolder(run).facts())
+        if begun and not job.trains:  # it has nothing to go on from
+            import shutil
+
+            shutil.rmtree(run)
+        words = [*job.words, f"output_dir={written(str(run))}", *(["resume=auto"] if begun and job.trains else [])]
+        state = self.folder.states[job.name]
+        state.status, state.reason, state.log_tail, state.exit_code, state.signal = "running", "", "", None, None
+        state.attempts, state.began, state.ended = state.attempts + 1, _now(), None
+        self.folder.write()
+        with self.folder.log(job).open("ab") as log:
+            log.write(f"--- attempt {state.attempts}, {state.began}: {' '.join(words)}\n".encode())
+            log.flush()
+            start = log.tell()
+            process = subprocess.Popen(
+                [*self.command, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
+                start_new_session=True, env=self._environment(job),
+            )  # fmt: skip
+        self.running[job.name] = _Running(job, process, Progress(run), start, ended_for_memory())
+        self.display.began(job, state.attempts)
+
+    def _end(self, ended: _Running) -> None:
+        job, state = ended.job, self.folder.states[ended.job.name]
+        del self.running[job.name]
+        memory = ended_for_memory()
+        short = memory is not None and ended.memory is not None and memory > ended.memory
+        verdict = judge(self.folder.folder(job), ended.process.returncode, self.folder.log(job), ended.log_start, short)
+        if not verdict.done:  # ranks and workers that it left behind; a run that ended well has none
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(ended.process.pid, signal.SIGKILL)
+        state.ended, state.exit_code, state.signal = _now(), verdict.exit_code, verdict.signal
+        state.reason, state.log_tail = verdict.reason, verdict.tail
+        if verdict.done:
+            state.status = "done"
+        elif self.signals:
+            state.status, state.reason = (
+                "waiting",
+                f"stopped by {signal.Signals(self.signals[0]).name}; the same sentence goes on",
+            )
+        else:
+            self.failures[job.name] = self.failures.get(job.name, 0) + 1
+            again = verdict.again and self.failures[job.name] <= self.retries
+            state.status = "waiting" if again else "failed"
+        self.folder.write()
+        self.display.ended(job, state, time.monotonic() - ended.progress.began)
+
+    def _hand_on(self, times: int) -> None:
+        """The first signal asks the jobs to stop, the second to stop at once, the third ends them."""
+        for each in self.running.values():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                if times < 3:
+                    each.process.send_signal(self.signals[-1])
+                else:
+                    os.killpg(each.process.pid, signal.SIGKILL)
+
+    def _environment(self, job: Job) -> dict[str, str]:
+        environment = {key: value for key, value in os.environ.items() if not _is_of_a_rank(key)}
+        environment |= {
+            STUDY_VARIABLE: str(os.getpid()),
+            "PYTHONUNBUFFERED": "1",
+        }  # so that a log is whole after a kill
+        environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+        if self.threads is not None:
+            environment.setdefault("OMP_NUM_THREADS", str(max(1, self.threads // job.devices)))
+        return environment
+
+    @contextmanager
+    def _caught(self) -> Iterator[None]:
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def note(number: int, frame: FrameType | None) -> None:
+            self.signals.append(number)
+
+        before: dict[int, Callable[..., Any] | int | None] = {each: signal.signal(each, note) for each in _STOP}
+        try:
+            yield
+        finally:
+            for each, handler in before.items():
+                signal.signal(each, handler)
+
+
+def _is_of_a_rank(key: str) -> bool:
+    return key in _NOT_A_JOBS or key.startswith("TORCHELASTIC_")
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

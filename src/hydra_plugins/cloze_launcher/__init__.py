@@ -1,1 +1,0 @@
-"""Hydra finds its plugins in this namespace package; the launcher is in launcher.py."""
