@@ -59,15 +59,16 @@ def write_run(
 
 def write_study(
     folder: Path,
-    arms: Mapping[str, Mapping[int, Mapping[str, float | None]]],
+    done: Mapping[str, Mapping[int, Mapping[str, float | None]]],
+    /,
     *,
     identities: Mapping[str, Mapping[str, Any]] | None = None,
     jobs: Sequence[Mapping[str, Any]] = (),
     **facts: Any,
 ) -> Path:
-    """A study all of whose runs are done: {arm: {seed: figures}}. `jobs`: further entries of study.json; `facts`: of study.json."""
+    """A study with runs that are `done`: {arm: {seed: figures}}. `jobs`: further entries of study.json; `facts`: of study.json."""
     entries = []
-    for arm, seeds in arms.items():
+    for arm, seeds in done.items():
         for seed, figures in seeds.items():
             identity = {"objective.arm": arm} if identities is None else identities[arm]
             write_run(folder / "runs" / f"{arm}-{seed}", seed, figures, identity=identity)
@@ -77,9 +78,9 @@ def write_study(
         "name": folder.name,
         "question": "Is it better?",
         "words": [],
-        "arms": {arm: [f"objective.arm={arm}"] for arm in arms},
-        "seeds": sorted({seed for seeds in arms.values() for seed in seeds}),
-        "baseline": next(iter(arms)),
+        "arms": {arm: [f"objective.arm={arm}"] for arm in done},
+        "seeds": sorted({seed for seeds in done.values() for seed in seeds}),
+        "baseline": next(iter(done), None),
         "metrics": [{"key": "val/accuracy", "title": "accuracy", "higher_is_better": True}],
         "budget": None,
         "after": {},

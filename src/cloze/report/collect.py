@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeGuard, get_args
 
 import numpy as np
 import yaml
@@ -57,12 +57,13 @@ class Run:
     @cached_property
     def status(self) -> Status:
         """What run.json says, but for a run that was killed with no chance to say so: it is `stopped`, no process holds its folder."""
-        said = self.facts.get("status")
+        said: Any = self.facts.get("status")
         if said == "running" and not (folder := RunFolder(self.folder)).is_held():
             # it may have ended since run.json was read
             now = folder.facts().get("status")
             said = "stopped" if now == "running" else now
-        return said if said in get_args(Status) else "failed"
+        status: Status = said if said in get_args(Status) else "failed"
+        return status
 
     @property
     def identity(self) -> Mapping[str, Any]:
@@ -112,13 +113,14 @@ class Run:
         name, _, rest = metric.partition(":")
         if rest and name in self.evaluations:
             return self.evaluations[name].curve(rest, axis)
-        rate = self.facts.get("flops_per_token") if axis == "flops" else 1.0
+        rate: Any = self.facts.get("flops_per_token") if axis == "flops" else 1
         column = "tokens" if axis == "flops" else axis
         xs, ys = [], []
         for point in self.points if rate else ():
-            if _is_number(x := point.get(column)) and _is_number(y := point.get(metric)):
-                xs.append(float(x) * float(rate or 0))
-                ys.append(float(y))
+            x, y = point.get(column), point.get(metric)
+            if _is_number(x) and _is_number(y):
+                xs.append(x * rate)
+                ys.append(y)
         return Curve(np.asarray(xs, np.float64), np.asarray(ys, np.float64))
 
     @property
@@ -148,7 +150,7 @@ def find(*roots: Path) -> list[Run]:
     return list(found.values())
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 

@@ -9,12 +9,16 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import optimize, special, stats
+from scipy import optimize, special
+from scipy import stats as _stats
 
 from cloze.report import LEVEL
+
+stats: Any = _stats  # it has types for a part of its names only
 
 POWER = 0.8  # that `detectable` speaks of
 RESAMPLES = 9_999  # of the bootstrap, and of a permutation test that has more than these
@@ -117,7 +121,11 @@ def unpaired(arm: Sequence[float], baseline: Sequence[float]) -> Contrast:
     if constant(a) and constant(b):
         mean = 0.0 if abs(mean) <= 1e-12 * max(abs(a[0]), abs(b[0])) else mean
         return Contrast(n, mean, 0.0, *[None] * 9)
-    found = stats.ttest_ind(a, b, equal_var=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", "Precision loss"
+        )  # where one of them does not vary, which Welch's test allows
+        found = stats.ttest_ind(a, b, equal_var=False)
     interval = found.confidence_interval(0.95)
     both = len(a) + len(b) - 2
     pooled = math.sqrt(((len(a) - 1) * a.var(ddof=1) + (len(b) - 1) * b.var(ddof=1)) / both)
@@ -171,7 +179,7 @@ def detectable(error: float, freedom: float, level: float = LEVEL, wanted: float
     upper = 1.0
     while power(upper, 1.0, freedom, level) < wanted:
         upper *= 2
-    return error * float(optimize.brentq(lambda shift: power(shift, 1.0, freedom, level) - wanted, 0.0, upper))
+    return error * float(optimize.brentq(lambda shift: power(shift, 1.0, freedom, level) - wanted, 0.0, upper))  # type: ignore[no-untyped-call]
 
 
 def _mean_difference(*samples: Array, axis: int = -1) -> Array:
