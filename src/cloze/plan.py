@@ -1,7 +1,7 @@
 """`plan=true`: what would run and what it costs, before anything is trained.
 
 The cost is not estimated from a formula: a few real steps of the run's first micro-batch are taken on this machine, their
-floating-point operations counted by torch's own counter, and the run's length multiplied out.
+floating-point operations counted as the run itself will (`training.flops`), and the run's length multiplied out.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from dataclasses import dataclass
 import torch
 from rich.table import Table
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from cloze.data import keyed
 from cloze.data.batches import batch_of
+from cloze.finetuning.course import Course
 from cloze.models.base import Batch
 from cloze.prepare import Prepared
+from cloze.training import flops
 from cloze.training.budget import Budget
 from cloze.training.hardware import Hardware
 from cloze.training.threads import calibrate, chosen_outside
@@ -32,13 +33,12 @@ class Cost:
     """What one micro-batch costs here: forward and backward."""
 
     seconds: float  # median of several
-    flops: int
     activations: int  # bytes that the forward pass keeps for the backward pass
     threads: int  # of the CPU, the number that was fastest unless one was asked for
 
     def times(self, factor: float) -> Cost:
         """The cost of so many times the tokens."""
-        return Cost(self.seconds * factor, round(self.flops * factor), round(self.activations * factor), self.threads)
+        return Cost(self.seconds * factor, round(self.activations * factor), self.threads)
 
 
 def measure(
@@ -58,15 +58,10 @@ def measure(
 
     def step() -> None:
         with torch.autocast("cpu", dtype=precision, enabled=precision is not None):
-            output = objective(model, batch)
-        loss = sum((term.weight * term.total / max(term.count, 1) for term in output.terms.values()), torch.zeros(()))
-        loss.backward()
-        for parameter in parameters:
-            parameter.grad = None
+            value = flops.loss(model, objective, batch)
+        flops.backward(value, model, objective)
 
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
-        step()
-    with FlopCounterMode(display=False) as counter:
         step()
     if threads is None:
         threads, _ = calibrate(step, "plan", None)
@@ -78,7 +73,7 @@ def measure(
         step()
         seconds.append(time.perf_counter() - begin)
     torch.set_num_threads(before)
-    return Cost(statistics.median(seconds), counter.get_total_flops(), sum(kept.values()), threads)
+    return Cost(statistics.median(seconds), sum(kept.values()), threads)
 
 
 def plan(prepared: Prepared) -> Table:
@@ -89,7 +84,13 @@ def plan(prepared: Prepared) -> Table:
     machine = hardware.resolve(top.batch_size)
     budget: Budget = checked.nodes["budget"].build()
     examples, tokens = len(prepared.train), prepared.train.total_tokens
-    length = budget.plan(examples, tokens, top.batch_size)
+    parts = machine.cut.parts_per_rank * machine.world
+    rate = flops.per_token(
+        prepared.model, prepared.objective, prepared.builder, prepared.train, batch_size=top.batch_size, seed=top.seed,
+        micro_batches=parts, trained=_made_ready(prepared), frozen=prepared.checked.nodes["finetune"].build().freezes_all,
+    )  # fmt: skip
+    length = budget.plan(examples, tokens, top.batch_size, lambda: rate)
+    step_flops = rate * top.batch_size * tokens / examples
     precision = torch.bfloat16 if machine.precision == "bf16-mixed" else None
     asked = hardware.threads if isinstance(hardware.threads, int) else chosen_outside()
     sample = _first_batch(prepared, min(machine.cut.micro_batch, MEASURED))
@@ -100,7 +101,6 @@ def plan(prepared: Prepared) -> Table:
     weights = [*prepared.model.parameters(), *prepared.objective.parameters()]
     count = sum(parameter.numel() for parameter in weights)
     memory = 16 * count + cost.activations  # float32 weight, gradient and two moments, and what the backward pass needs
-    parts = machine.cut.parts_per_rank * machine.world
     table = Table(title=checked.name, show_header=False)
     for name, value in (
         ("parameters", f"{count:,} ({sum(p.numel() for p in prepared.model.parameters()):,} in the model)"),
@@ -110,7 +110,7 @@ def plan(prepared: Prepared) -> Table:
         ("a step", f"{top.batch_size} examples in {parts} part(s) on {machine.world} {machine.accelerator} process(es)"),
         ("steps", f"{steps:,} ({steps * top.batch_size / examples:.2f} epochs)"),
         ("tokens in all", f"{round(steps * top.batch_size * tokens / examples):,}"),
-        ("FLOPs", f"{cost.flops * parts:.3g} a step, {cost.flops * parts * steps:.3g} in all"),
+        ("FLOPs", f"{step_flops:.3g} a step, {step_flops * steps:.3g} in all"),
         ("memory", f"about {memory / 1e6:,.0f} MB ({cost.activations / 1e6:,.0f} MB of activations), beside the program"),
         ("precision", machine.precision),
         ("here", f"{step_seconds * 1e3:,.1f} ms a step on {cost.threads} CPU thread(s), without optimizer and validation"),
@@ -124,6 +124,17 @@ def plan(prepared: Prepared) -> Table:
             f"This may not fit: hardware.micro_batch={max(1, machine.cut.micro_batch // 4)} needs less memory."
         )
     return table
+
+
+def _made_ready(prepared: Prepared) -> frozenset[str]:
+    """Adds what fine-tuning adds and switches off what does not train; the names of what does."""
+    way = prepared.checked.nodes["finetune"].build()
+    Course.install(way, prepared.model)
+    trained = Course(way, prepared.model, prepared.objective).able
+    for part, module in (("model", prepared.model), ("objective", prepared.objective)):
+        for name, parameter in module.named_parameters():
+            parameter.requires_grad_(f"{part}.{name}" in trained)
+    return trained
 
 
 def _first_batch(prepared: Prepared, size: int) -> Batch:

@@ -125,7 +125,10 @@ class _Session:
         self.course = Course(way, parts.model, parts.objective)
         self.course.refuse(self.resolved.strategy, parts.hardware.layout, parts.builder.continuous)
         self.steps_per_epoch = max(1, len(parts.train) // parts.batch_size)
-        self.plan = parts.budget.plan(len(parts.train), float(parts.train.total_tokens), parts.batch_size)
+        self.flops_per_token = self._flops_per_token()
+        self.plan = parts.budget.plan(
+            len(parts.train), float(parts.train.total_tokens), parts.batch_size, lambda: self.flops_per_token or 0.0
+        )
         self.data: DataModule
         self.threads_before: int | None = None  # a resumed run adds up in the same order as before
         self.digest = ""  # of the final weights
@@ -231,6 +234,27 @@ class _Session:
 
     # --- before --------------------------------------------------------------------------------------------------------------
 
+    def _flops_per_token(self) -> float | None:
+        """Of this run: as its record has it, so that a resumed one has the same end; else counted. None where nobody asks, or where it
+        cannot be counted (then the first step says why). Raises RunFailure where the budget goes by it."""
+        from cloze.training.flops import per_token
+
+        parts, needed = self.parts, self.parts.budget.flops is not None
+        recorded = self.folder.facts().get("flops_per_token") if self.folder.resumed else None
+        if recorded or (self.folder.follower and not needed):
+            return recorded
+        try:
+            return per_token(
+                parts.model, parts.objective, parts.builder, parts.train, batch_size=parts.batch_size, seed=parts.seed,
+                micro_batches=self.resolved.cut.parts_per_rank * self.resolved.cut.world, trained=self.course.able,
+                frozen=self.course.way.freezes_all,
+            )  # fmt: skip
+        except Exception as fault:
+            if needed:
+                raise RunFailure(f"budget.flops: a step cannot be counted ({type(fault).__name__}: {fault})") from fault
+            self.folder.note(f"FLOPs not counted: {type(fault).__name__}: {fault}")
+            return None
+
     def _refuse_a_best_that_is_not_measured(self) -> None:
         """Under a name that no validation reports, nothing would ever be the best and nothing be said of it."""
         from cloze.training.module import language_term, of_text
@@ -313,7 +337,7 @@ class _Session:
             data={"announcement": parts.facts.announcement, "unigram_entropy": parts.facts.unigram_entropy,
                   "entropy_floor": parts.facts.entropy_floor, "train_examples": len(parts.train),
                   "validation_examples": len(parts.validation)},
-            budget={"steps": self.plan.steps, "seconds": self.plan.seconds},
+            budget={"steps": self.plan.steps, "seconds": self.plan.seconds}, flops_per_token=self.flops_per_token,
             hardware={"accelerator": self.resolved.accelerator, "world": cut.world, "strategy": self.resolved.strategy,
                       "precision": self.resolved.precision, "micro_batch": cut.micro_batch,
                       "parts_per_rank": cut.parts_per_rank, "workers": self.resolved.workers,

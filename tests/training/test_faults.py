@@ -135,11 +135,10 @@ def test_a_verdict_that_fails_costs_no_model(tmp_path: Path) -> None:
 
 def test_ctrl_c_in_this_process(tmp_path: Path) -> None:
     made = jobs.parts(steps=200, save_every=None)
-    forward, seen = made.objective.forward, []
+    forward = made.objective.forward
 
     def pressed(model: Any, batch: Any) -> Any:
-        seen.append(batch.step)
-        if len(seen) == 3:
+        if batch.step == 2:
             os.kill(os.getpid(), 2)
         return forward(model, batch)
 
@@ -147,7 +146,7 @@ def test_ctrl_c_in_this_process(tmp_path: Path) -> None:
     folder = RunFolder.take(tmp_path / "run", None, "test")
     with pytest.raises(Preempted, match="stopped by SIGINT at step 3, with a checkpoint") as fault:
         train(made, folder)
-    assert fault.value.exit_code == 130 and seen == [0, 1, 2]
+    assert fault.value.exit_code == 130
     assert folder.facts()["status"] == "preempted"
 
 

@@ -1,8 +1,9 @@
-"""How long a run trains: steps, tokens, epochs or minutes."""
+"""How long a run trains: steps, tokens, epochs, FLOPs or minutes."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from cloze.errors import Refusal
@@ -34,16 +35,17 @@ class Plan:
 
 @dataclass(frozen=True)
 class Budget:
-    """At most one of the four; with none of them `otherwise_steps` holds."""
+    """At most one of the five; with none of them `otherwise_steps` holds."""
 
     steps: int | None = None
     tokens: float | None = None
     epochs: float | None = None
+    flops: float | None = None
     minutes: float | None = None
     otherwise_steps: int = 1000
 
     def __post_init__(self) -> None:
-        given = {name: getattr(self, name) for name in ("steps", "tokens", "epochs", "minutes")}
+        given = {name: getattr(self, name) for name in ("steps", "tokens", "epochs", "flops", "minutes")}
         given = {name: value for name, value in given.items() if value is not None}
         if len(given) > 1:
             words = " and ".join(f"budget.{name}={value}" for name, value in given.items())
@@ -52,8 +54,13 @@ class Budget:
             if not (math.isfinite(value) and value > 0):
                 raise Refusal(f"budget.{name}={value} must be above 0")
 
-    def plan(self, examples: int, tokens: float, batch_size: int) -> Plan:
-        """Where training ends, for a corpus of so many examples and tokens. Raises Refusal where it has fewer than one batch."""
+    def plan(
+        self, examples: int, tokens: float, batch_size: int, flops_per_token: Callable[[], float] | None = None
+    ) -> Plan:
+        """Where training ends, for a corpus of so many examples and tokens. Raises Refusal where it has fewer than one batch.
+
+        `flops_per_token` (`training.flops.per_token`) is asked only where the budget is in FLOPs.
+        """
         if examples < batch_size:
             raise Refusal(
                 f"the training split gives {examples} examples, fewer than one step takes (batch_size={batch_size}): "
@@ -63,6 +70,10 @@ class Budget:
             return Plan(seconds=60 * self.minutes)
         if self.tokens is not None:
             return Plan(steps=max(1, math.ceil(self.tokens / (batch_size * tokens / examples))))
+        if self.flops is not None:
+            if flops_per_token is None:
+                raise ValueError("a budget in FLOPs needs to know how many a token takes")
+            return Plan(steps=max(1, round(self.flops / (flops_per_token() * batch_size * tokens / examples))))
         if self.epochs is not None:
             return Plan(
                 steps=max(1, math.ceil(self.epochs * (examples // batch_size)))
