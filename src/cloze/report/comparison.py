@@ -137,6 +137,7 @@ def compare(
     if len(folders) == 1 and is_study(folders[0]):
         study = read_study(folders[0])
         arms, said = of_study(study)
+        said = [*study.remarks, *said]
         wanted: Sequence[Metric] = study.metrics
         baseline = baseline if baseline is not None else study.baseline
         title, question, published = title or study.name, study.question, study.published

@@ -47,6 +47,7 @@ class Study:
     jobs: Sequence[Job]
     paper: Mapping[str, Any]
     published: Mapping[str, Any]
+    remarks: Sequence[str]  # that the study was given on its way
     facts: Mapping[str, Any] = field(repr=False)
 
 
@@ -80,6 +81,7 @@ def read_study(folder: Path) -> Study:
             jobs=[_job(folder, each) for each in facts.get("jobs") or []],
             paper=facts.get("paper") or {},
             published=facts.get("published") or {},
+            remarks=[str(each) for each in facts.get("remarks") or []],
             facts=facts,
         )
     except (AttributeError, KeyError, TypeError, ValueError) as fault:
