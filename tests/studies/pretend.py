@@ -42,16 +42,16 @@ def main(words: list[str]) -> int:
         file.write(json.dumps({"step": 5, "seconds": 1.0, "train/loss": 2.5}) + "\n")
     if do == "later" and not begun:  # ends well when it is run again
         do = "raise"
-    if do == "wait":
+    if do == "wait" and not begun:
         (folder / "waits").touch()
         while True:
             time.sleep(0.02)
     if do == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     if do in ("raise", "memory"):
-        reason = "MemoryError: " if do == "memory" else "ValueError: no such thing"
+        reason, kind = ("MemoryError", "MemoryError") if do == "memory" else ("no such thing", "ValueError")
         record(status="failed", reason=reason)
-        print(f"error: {reason}")
+        print(f"error: {kind}: {reason} (the traceback is in {folder}/log.txt)")
         return 1
     if do in ("exit", "exit0"):
         code = 3 if do == "exit" else 0

@@ -11,6 +11,7 @@ from cloze.folder import RunFolder
 
 LINES = 12  # of a console that are shown where a job failed
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
+_TRACEBACK = re.compile(r" \(the traceback is in .*\)$")
 _OUT_OF_MEMORY = re.compile(
     r"MemoryError|OutOfMemoryError|out of memory|can't allocate memory|cannot allocate memory|Unable to allocate",
     re.IGNORECASE,
@@ -42,15 +43,15 @@ def judge(folder: Path, returncode: int, log: Path, start: int, out_of_memory: b
     if returncode < 0:
         return Ending(False, _killed(-returncode, out_of_memory), None, -returncode, said)
     reason = _first(str(facts.get("reason") or "")) if facts.get("status") == "failed" else ""
-    errors = [line.removeprefix("error: ") for line in said.splitlines() if line.startswith("error: ")]
+    errors = [_TRACEBACK.sub("", line[7:]) for line in said.splitlines() if line.startswith("error: ")]
     if reason == str(returncode):  # all that sys.exit says is its code
         reason = f"left with sys.exit({returncode}) before its end"
     elif facts.get("status") == "preempted" and returncode > 128:
         reason = f"stopped by {_name(returncode - 128)}, with a checkpoint"
+    elif errors and (not reason or reason in errors[-1]):  # which says the kind of error, too
+        reason = errors[-1]
     elif not reason:
-        reason = (
-            _first(errors[-1]) if errors else f"ended with exit code {returncode} before its end, and said no reason"
-        )
+        reason = f"ended with exit code {returncode} before its end, and said no reason"
     if _OUT_OF_MEMORY.search(reason):
         reason = f"out of memory: {reason}"
     return Ending(False, reason, returncode, None, said, again=returncode != 2)

@@ -1,0 +1,299 @@
+"""What runs the jobs of a study: with jobs that only pretend to train, so that ends of all kinds cost nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from cloze.errors import Refusal
+from cloze.report.comparison import Metric
+from cloze.studies.jobs import jobs_of
+from cloze.studies.live import Lines, LiveTable
+from cloze.studies.record import StudyFolder
+from cloze.studies.study import Study
+from cloze.studies.supervisor import Supervisor
+
+PRETEND = (sys.executable, str(Path(__file__).with_name("pretend.py")))
+ACCURACY = (Metric("val/accuracy", "accuracy", True),)
+
+
+def study_of(folder: Path, does: Mapping[str, str], **more: Any) -> Study:
+    """An arm for each of the things that a job can do."""
+    arms = {arm: (f"do={do}",) for arm, do in does.items()}
+    return Study("test", folder / "study", (), arms, metrics=ACCURACY, **more)
+
+
+@contextmanager
+def held(study: Study) -> Iterator[StudyFolder]:
+    with StudyFolder(study, jobs_of(study)) as folder:
+        yield folder
+
+
+def brought(study: Study, parallel: int = 4, **more: Any) -> tuple[StudyFolder, int | None, str]:
+    """The study's folder after all jobs, the signal that stopped it, and what was said."""
+    said = StringIO()
+    with held(study) as folder:
+        lines = Lines(folder, parallel, Console(file=said, width=200))
+        stopped = Supervisor(folder, lines, parallel, command=PRETEND, retries=study.retries, **more).run()
+    return folder, stopped, said.getvalue()
+
+
+def recorded(study: Study) -> dict[str, dict[str, Any]]:
+    content = json.loads((study.folder / "study.json").read_text(encoding="utf-8"))
+    return {job["name"]: job for job in content["jobs"]}
+
+
+ENDS = {
+    "good": "finish", "raises": "raise", "exits": "exit", "exits well": "exit0", "killed": "kill", "no memory": "memory",
+    "mistaken": "refuse", "also good": "finish",
+}  # fmt: skip
+
+
+def test_no_end_is_that_of_the_others_and_each_has_its_reason(tmp_path: Path) -> None:
+    study = study_of(tmp_path, ENDS)
+    _, stopped, said = brought(study)
+    jobs = recorded(study)
+    assert stopped is None
+    assert {name for name, job in jobs.items() if job["status"] == "done"} == {"good-1", "also-good-1"}
+    reasons = {name: job["reason"] for name, job in jobs.items() if job["status"] == "failed"}
+    assert reasons["raises-1"] == "ValueError: no such thing"
+    assert reasons["exits-1"] == "left with sys.exit(3) before its end"
+    assert reasons["exits-well-1"] == "left with sys.exit(0) before its end"
+    assert reasons["killed-1"].startswith("killed by SIGKILL") and "memory" in reasons["killed-1"]
+    assert reasons["no-memory-1"].startswith("out of memory: MemoryError")
+    assert reasons["mistaken-1"] == "do=refuse is not a setting"
+    assert (jobs["killed-1"]["signal"], jobs["killed-1"]["exit_code"]) == (signal.SIGKILL, None)
+    assert (jobs["exits-1"]["signal"], jobs["exits-1"]["exit_code"]) == (None, 3)
+    assert "step 1, and then…" in jobs["killed-1"]["log_tail"]
+    assert jobs["raises-1"]["log_tail"].endswith("runs/raises-1/log.txt)") and jobs["good-1"]["log_tail"] == ""
+    assert "FAILED killed-1" in said and "step 1" not in said  # what jobs say is in their logs
+    assert "step 1, and then…" in (study.folder / "logs" / "good-1.txt").read_text(encoding="utf-8")
+
+
+def test_the_same_study_again_runs_only_what_is_missing(tmp_path: Path) -> None:
+    study = study_of(tmp_path, {"good": "finish", "better the second time": "later", "killed": "kill"})
+    brought(study)
+    before = recorded(study)
+    assert before["better-the-second-time-1"]["status"] == "failed"
+    brought(study)
+    after = recorded(study)
+    assert after["good-1"] == before["good-1"]
+    assert (after["better-the-second-time-1"]["status"], after["better-the-second-time-1"]["attempts"]) == ("done", 2)
+    assert (after["killed-1"]["status"], after["killed-1"]["attempts"]) == ("failed", 2)
+    assert "resume=auto" in json.loads((study.folder / "runs/killed-1/run.json").read_text())["words"]
+
+
+def test_a_run_that_is_gone_is_run_again(tmp_path: Path) -> None:
+    study = study_of(tmp_path, {"good": "finish"})
+    brought(study)
+    (study.folder / "runs/good-1/run.json").unlink()
+    brought(study)
+    assert recorded(study)["good-1"]["attempts"] == 2
+
+
+def test_retries(tmp_path: Path) -> None:
+    study = study_of(tmp_path, {"later": "later", "never": "raise", "mistaken": "refuse"}, retries=2)
+    brought(study)
+    jobs = recorded(study)
+    assert {name: (job["status"], job["attempts"]) for name, job in jobs.items()} == {
+        "later-1": ("done", 2), "never-1": ("failed", 3), "mistaken-1": ("failed", 1),
+    }  # fmt: skip  # a mistake of the user's stays one
+
+
+def test_an_evaluation_follows_its_run_and_is_left_out_where_that_failed(tmp_path: Path) -> None:
+    study = study_of(tmp_path, {"good": "finish", "raises": "raise"}, seeds=(1, 2), after={"ner": ("do=finish",)})
+    _, _, said = brought(study, parallel=1)
+    jobs = recorded(study)
+    assert [name for name, job in jobs.items() if job["status"] == "done"] == [
+        "good-1",
+        "good-1-ner",
+        "good-2",
+        "good-2-ner",
+    ]
+    assert jobs["raises-1-ner"]["status"] == "skipped" and jobs["raises-1-ner"]["reason"].startswith(
+        "raises-1, whose model"
+    )
+    words = json.loads((study.folder / "runs/good-2-ner/run.json").read_text())["words"]
+    assert f"init={study.folder}/runs/good-2" in words and "seed=2" in words
+    order = [line.split()[1] for line in said.splitlines() if line.startswith("started")]
+    assert order.index("good-1-ner") == order.index("good-1") + 1  # as soon as it can
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_the_jobs_and_the_same_study_goes_on(tmp_path: Path, number: signal.Signals) -> None:
+    study = study_of(tmp_path, {"waits": "wait", "good": "finish"})
+    before = signal.getsignal(number)
+
+    def stop() -> None:
+        deadline = time.monotonic() + 60
+        while not (study.folder / "runs/waits-1/waits").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        os.kill(os.getpid(), number)
+
+    thread = threading.Thread(target=stop)
+    thread.start()
+    _, stopped, said = brought(study, parallel=1)
+    thread.join()
+    assert stopped == number and signal.getsignal(number) == before
+    jobs = recorded(study)
+    assert jobs["waits-1"]["status"] == jobs["good-1"]["status"] == "waiting"
+    assert (
+        jobs["waits-1"]["reason"] == f"stopped by {number.name}; the same sentence goes on"
+        and "started good" not in said
+    )
+    _, stopped, _ = brought(study)
+    assert stopped is None and {job["status"] for job in recorded(study).values()} == {"done"}
+
+
+def test_nothing_of_a_rank_comes_to_a_job_and_threads_are_shared_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RANK", "LOCAL_RANK", "WORLD_SIZE", "CLOZE_RUN_FOLDER", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.setenv(name, "0")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    study = study_of(tmp_path, {"good": "finish"})
+    with held(study) as folder:
+        supervisor = Supervisor(folder, Lines(folder, 1, Console(file=StringIO())), 1, threads=3, command=PRETEND)
+        environment = supervisor._environment(replace(folder.jobs[0], devices=2))
+        supervisor.run()
+    assert not {"RANK", "LOCAL_RANK", "WORLD_SIZE", "CLOZE_RUN_FOLDER", "TORCHELASTIC_RUN_ID"} & environment.keys()
+    assert (
+        environment["OMP_NUM_THREADS"] == "1" and environment["OMP_WAIT_POLICY"] == "PASSIVE"
+    )  # three for two processes
+    facts = json.loads((study.folder / "runs/good-1/run.json").read_text())
+    assert (facts["threads"], facts["rank"], facts["stdin"]) == ("3", None, "")
+
+
+def test_no_more_at_a_time_than_asked_for(tmp_path: Path) -> None:
+    study = study_of(tmp_path, dict.fromkeys("abcde", "finish"))
+    most = 0
+
+    class Counting(Lines):
+        def look(self, running: Mapping[str, Any]) -> None:
+            nonlocal most
+            most = max(most, len(running))
+
+    with held(study) as folder:
+        Supervisor(folder, Counting(folder, 2, Console(file=StringIO())), 2, command=PRETEND).run()
+    assert most == 2 and folder.count("done") == 5
+
+
+# --- the folder --------------------------------------------------------------------------------------------------------------
+
+
+def test_a_study_of_other_words_is_refused_with_what_differs(tmp_path: Path) -> None:
+    study = replace(study_of(tmp_path, {"good": "finish", "other": "finish"}), words=("value=0.5", "tracking=none"))
+    brought(study)
+
+    def refused(**changes: Any) -> str:
+        with pytest.raises(Refusal) as refusal, held(replace(study, **changes)):
+            pass
+        return str(refusal.value)
+
+    assert "words: value=0.5 there, value=0.6 now" in refused(words=("value=0.6", "tracking=none"))
+    assert "other, arms: do=finish there, do=raise now" in refused(arms={**study.arms, "other": ("do=raise",)})
+    assert "arms: new is only here" in refused(arms={**study.arms, "new": ()})
+    assert "with seed 1 too: say sweeps.seeds=[1,2]" in refused(seeds=(2,))
+    with held(replace(study, seeds=(1, 2), words=("value=0.5", "hardware.threads=1"), baseline="good")) as folder:
+        assert folder.count("done") == 2 and folder.count("waiting") == 2  # more seeds go on with what is there
+
+
+def test_two_processes_do_not_share_a_study(tmp_path: Path) -> None:
+    study = study_of(tmp_path, {"good": "finish"})
+    with held(study):
+        program = (
+            "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2])\n"
+            "from test_supervisor import *\n"
+            "with held(study_of(Path(sys.argv[1]), {'good': 'finish'})): pass"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(tmp_path), str(Path(__file__).parent)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert f"is in use by process {os.getpid()}" in done.stderr
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "study").mkdir()
+    (tmp_path / "study" / "thesis.tex").touch()
+    with pytest.raises(Refusal, match="is not empty and holds no study"), held(study_of(tmp_path, {"good": "finish"})):
+        pass
+
+
+# --- what is shown -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_live_table_shows_where_each_job_is(tmp_path: Path) -> None:
+    study = study_of(tmp_path, {"waits": "wait", "raises": "raise", "good": "finish"})
+    said = StringIO()
+    console = Console(file=said, width=120, height=30, force_terminal=True)
+    drawn = []
+
+    class Watching(LiveTable):
+        def look(self, running: Mapping[str, Any]) -> None:
+            super().look(running)
+            if running.get("waits-1") and running["waits-1"].step and folder.count("failed", "done") == 2:
+                text = StringIO()
+                Console(file=text, width=120).print(self.drawn())
+                drawn.append(text.getvalue())
+                supervisor.signals.append(signal.SIGTERM)
+
+    with held(study) as folder, Watching(folder, 2, console) as live:
+        supervisor = Supervisor(folder, live, 2, command=PRETEND)
+        supervisor.run()
+    rows = {line.split()[0]: " ".join(line.split()[1:]) for line in drawn[0].splitlines()}
+    assert rows["waits-1"] == "running 5 of 10 2.500 1 s"
+    assert rows["raises-1"] == "failed" and rows["good-1"] == "done"
+    assert "test: 1 of 3 done, 1 failed; about" in drawn[0]
+
+
+def test_lines_tell_of_progress_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cloze.studies.live.EVERY", 0.0)
+    study = study_of(tmp_path, {"good": "later"}, retries=1)
+    _, _, said = brought(study)
+    assert "started good-1, attempt 2" in said and "0 of 1 done; good-1" in said and "done good-1 in" in said
+
+
+# --- the end of the one that runs them -----------------------------------------------------------------------------------------
+
+
+def test_jobs_end_with_a_study_that_is_killed(tmp_path: Path) -> None:
+    job = (
+        "import signal, sys, time; from pathlib import Path; from cloze.environment import prepare\n"
+        f"signal.signal(signal.SIGTERM, lambda *_: (Path({str(tmp_path / 'ended')!r}).touch(), sys.exit(143)))\n"
+        f"prepare(); Path({str(tmp_path / 'began')!r}).touch(); time.sleep(60)"
+    )
+    study = (
+        "import os, subprocess, sys, time; from cloze.environment import STUDY_VARIABLE\n"
+        "own = os.environ | {STUDY_VARIABLE: str(os.getpid())}\n"
+        "subprocess.Popen([sys.executable, '-c', sys.argv[1]], start_new_session=True, env=own)\n"
+        "time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", study, job])
+    waited_for(tmp_path / "began")
+    process.kill()
+    process.wait()
+    waited_for(tmp_path / "ended")
+
+
+def waited_for(path: Path, seconds: float = 60.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < deadline, path
+        time.sleep(0.02)
