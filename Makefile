@@ -14,7 +14,7 @@ WORDS ?= model=bert objective=mlm
 GLUE ?= $(or $(firstword $(wildcard glue_data data/glue ../shared/data/glue)),world)
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(VENV)/ready ## create .venv with everything that training and testing need
 
@@ -38,6 +38,9 @@ glue: ## every task of GLUE, and the table: make glue INIT=outputs/first [GLUE=f
 	@test -n "$(INIT)" || { echo "error: INIT is missing: the run that all tasks start from, make glue INIT=outputs/first"; exit 2; }
 	@$(MAKE) --no-print-directory setup
 	$(BIN)/cloze glue "$(INIT)" --data "$(GLUE)" $(if $(filter file,$(origin WORDS)),,$(WORDS))
+
+sweep-%: setup ## a study of sweeps/, or what is missing of it: make sweep-mask_ratio [WORDS="sweeps.parallel=2"]
+	$(BIN)/python train.py sweeps=$* $(if $(filter file,$(origin WORDS)),,$(WORDS))
 
 test: setup ## the default tests
 	$(ONE_THREAD) $(BIN)/python -m pytest -n 2
