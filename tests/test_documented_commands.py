@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cloze import cli
+from cloze.studies.file import shipped
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -91,7 +92,9 @@ def test_a_printed_command_works(command: str, page: str, workplace: Path, monke
         words.pop(0)
     if words[0] == "make":
         target = words[1]
-        assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE), target
+        rule = re.sub(r"^sweep-(.+)", "sweep-%", target)
+        assert re.search(rf"^{rule}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE), target
+        assert rule == target or target.removeprefix("sweep-") in shipped(), target
         return
     if words[:2] == ["python", "-m"]:
         path = words[2].replace(".", "/")
@@ -136,4 +139,5 @@ def shortened(words: list[str]) -> list[str]:
     small = [*SHORT, *generated]
     small += [] if any(word.startswith("init=") for word in words) else ["size=tiny"]
     small += ["batch_size=16"] if any(word.startswith("experiment=") for word in words) else []
+    small += ["sweeps.seeds=[1]", "sweeps.after=[]"] if any(word.startswith("sweeps=") for word in words) else []
     return [*kept, *(word for word in small if word.partition("=")[0] not in {k.partition("=")[0] for k in kept})]

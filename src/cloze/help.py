@@ -1,4 +1,4 @@
-"""`python train.py --help`: the groups, their choices with one line each, and six commands to start from."""
+"""`python train.py --help`: the groups, their choices with one line each, and commands to start from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ EXAMPLES = (
         "a finished run learns a task from labels; with data=glue/mrpc GLUE's own",
     ),
     ("python train.py show=10 objective=mlm objective.mask_ratio=0.3", "ten examples as the model sees them"),
-    ("python train.py -m seed=1,2,3 objective=mlm,mlm_sop", "six runs, each in its own process"),
+    ("python train.py -m seed=1,2,3 objective=mlm,mlm_sop", "six runs, each in its own process, and their comparison"),
+    ("python train.py sweeps=nsp_vs_sop", "a study of sweeps/; the same sentence again runs what is missing"),
 )
 
 FOLDERS = {  # the choices of these are told in one line: what they have in common, and their names
@@ -28,7 +29,7 @@ FOLDERS = {  # the choices of these are told in one line: what they have in comm
 
 OPTIONS = (
     ("--cfg job", "print the composed config and stop"),
-    ("-m, --multirun", "run every combination of comma-separated values"),
+    ("-m, --multirun", "run every combination of comma-separated values (docs/sweeps.md)"),
     ("--debug", "show the traceback of a refusal too"),
     ("--help", "this page"),
 )

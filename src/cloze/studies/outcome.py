@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from cloze.errors import Refusal
 from cloze.studies.record import FILE, StudyFolder
 
 
@@ -17,7 +18,10 @@ def show(folder: StudyFolder, console: Console) -> None:
         from cloze.report import terminal
         from cloze.report.comparison import compare
 
-        terminal.show(compare(folder.study.folder), console)
+        try:
+            terminal.show(compare(folder.study.folder), console)
+        except Refusal as fault:  # the study is done all the same
+            say(f"no comparison: {fault}")
     for job in folder.jobs:
         state = folder.states[job.name]
         if state.status in ("failed", "skipped"):
