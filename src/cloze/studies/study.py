@@ -83,12 +83,13 @@ def from_file(words: Sequence[str]) -> Study:
     for arm, its in arms.items():
         if both := [word for word in kept if taken_by(word, its)]:
             raise Refusal(f"{both[0]}: the arms of {name} differ in that ({arm}: {' '.join(its)})")
+    baseline = file.baseline if file.baseline in arms else None  # a word may have left it out of the grid
     budget = file.budget
     if budget is not None and taken_by(budget.word, kept):
         budget = None  # the user's word holds for all arms, too
     study = Study(
         name=path.stem, folder=ROOT / path.stem, words=merged(file.words, kept), arms=arms, seeds=tuple(seeds),
-        file=str(path), question=file.question, paper=file.paper, published=file.published, baseline=file.baseline,
+        file=str(path), question=file.question, paper=file.paper, published=file.published, baseline=baseline,
         metrics=file.metrics, budget=budget, after={each: tuple(its) for each, its in file.after.items()},
         minutes=file.minutes, parallel=file.parallel,
     )  # fmt: skip
