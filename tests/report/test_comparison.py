@@ -210,6 +210,14 @@ def test_a_figure_that_an_arm_never_has_is_said(tmp_path: Path) -> None:
     assert [each.seed for each in row["none"].absent] == [1]
 
 
+def test_a_study_that_has_only_begun_is_shown(tmp_path: Path) -> None:
+    jobs = [job(arm, 1, status="waiting") for arm in "ab"]
+    comparison = compare(write_study(tmp_path / "s", {}, jobs=jobs, arms={"a": []}, seeds=[1], baseline="a"))
+    assert [arm.name for arm in comparison.arms] == ["a", "b"]
+    assert comparison.cells["val/accuracy"]["b"].verdict == "no run of b has accuracy"
+    assert "b, seed 1: missing (it has not begun)" in comparison.remarks
+
+
 def test_other_seeds_are_compared_unpaired(tmp_path: Path) -> None:
     arms = {
         "a": {n: {"val/accuracy": 0.5 + n / 100} for n in (1, 2, 3)},

@@ -125,6 +125,17 @@ def test_the_effect_is_unbiased(n: int) -> None:
     assert statistics.small_sample(50) == pytest.approx(1 - 3 / (4 * 50 - 1), abs=1e-4)  # the usual approximation
 
 
+def test_many_seeds_are_flipped_at_random() -> None:
+    d = np.random.default_rng(0).normal(3, 1, 20)
+    found = statistics.paired(d, np.zeros(20))
+    assert found.p_permutation == found.p_reachable == pytest.approx(2 / 10_000)
+
+
+def test_two_seeds_have_no_effect_size() -> None:
+    found = statistics.paired([0.7, 0.8], [0.5, 0.5])
+    assert found.effect is None and found.p is not None
+
+
 def test_one_seed_has_no_test() -> None:
     for found in (statistics.paired([0.7], [0.5]), statistics.unpaired([0.7], [0.5, 0.6])):
         assert found.n == 1 and found.p is None and found.low is None and found.bootstrap is None

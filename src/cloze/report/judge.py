@@ -60,7 +60,7 @@ def difference(arm: Mapping[int, float], baseline: Mapping[int, float]) -> tuple
 
 
 def remarks(arms: Sequence[Arm], table: Mapping[str, Mapping[str, Cell]], baseline: str | None) -> list[str]:
-    """What must be known to read the cells: the runs that are not there, how the seeds pair, what ± is."""
+    """What must be known to read the cells: the runs that are not there, how the seeds pair."""
     said = words.absences(arms)
     for row in table.values():
         for cell in row.values():
@@ -75,8 +75,6 @@ def remarks(arms: Sequence[Arm], table: Mapping[str, Mapping[str, Cell]], baseli
             said.append(
                 f"{arm} and {baseline} have other seeds, so they are compared unpaired (Welch's t-test), which shows less than pairs would"
             )
-    if any(found.half is not None for found in differences.values()):
-        said.append("± beside a mean: the deviation over seeds; beside a difference: half of its 95 % interval")
     if baseline is None and len(arms) > 1:
         said.append("there is no baseline, so no difference is judged")
     return said

@@ -101,10 +101,10 @@ def paired(arm: Sequence[float], baseline: Sequence[float]) -> Contrast:
         p=float(found.pvalue),
         freedom=n - 1.0,
         error=deviation / math.sqrt(n),
-        effect=small_sample(n - 1) * mean / deviation,
+        effect=_standardised(mean, deviation, n - 1),
         bootstrap=_bootstrap((d,)),
         p_permutation=_permutation((d,), 2**n),
-        p_reachable=2 / 2**n,
+        p_reachable=_reachable(2**n),
     )
 
 
@@ -139,10 +139,10 @@ def unpaired(arm: Sequence[float], baseline: Sequence[float]) -> Contrast:
         p=float(found.pvalue),
         freedom=float(found.df),
         error=math.sqrt(a.var(ddof=1) / len(a) + b.var(ddof=1) / len(b)),
-        effect=small_sample(both) * mean / pooled,
+        effect=_standardised(mean, pooled, both),
         bootstrap=_bootstrap((a, b)),
         p_permutation=_permutation((a, b), ways),
-        p_reachable=min(1.0, 2 / ways),
+        p_reachable=_reachable(ways),
     )
 
 
@@ -159,9 +159,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def small_sample(freedom: float) -> float:
     """Hedges' exact factor, which takes away the bias of a standardised difference
-    (https://doi.org/10.3102/10769986006002107, equation 6e); 0 where it is not defined."""
-    if freedom <= 1:
-        return 0.0
+    (https://doi.org/10.3102/10769986006002107, equation 6e). It is defined from two degrees of freedom on."""
     return math.exp(special.gammaln(freedom / 2) - special.gammaln((freedom - 1) / 2) - 0.5 * math.log(freedom / 2))
 
 
@@ -180,6 +178,16 @@ def detectable(error: float, freedom: float, level: float = LEVEL, wanted: float
     while power(upper, 1.0, freedom, level) < wanted:
         upper *= 2
     return error * float(optimize.brentq(lambda shift: power(shift, 1.0, freedom, level) - wanted, 0.0, upper))  # type: ignore[no-untyped-call]
+
+
+def _standardised(mean: float, deviation: float, freedom: float) -> float | None:
+    """None of two seeds: there the expectation of a standardised difference does not exist."""
+    return small_sample(freedom) * mean / deviation if freedom >= 2 else None
+
+
+def _reachable(ways: int) -> float:
+    """The smallest p of a two-sided permutation test with so many permutations, of which `RESAMPLES` at most are looked at."""
+    return min(1.0, 2 / ways if ways <= RESAMPLES else 2 / (RESAMPLES + 1))
 
 
 def _mean_difference(*samples: Array, axis: int = -1) -> Array:

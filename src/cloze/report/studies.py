@@ -69,7 +69,10 @@ def read_study(folder: Path) -> Study:
             path=folder,
             name=str(facts["name"]),
             question=str(facts.get("question") or ""),
-            arms={str(name): [str(word) for word in words] for name, words in facts["arms"].items()},
+            arms={
+                **{str(name): [str(word) for word in words] for name, words in facts["arms"].items()},
+                **{str(job["arm"]): () for job in facts.get("jobs") or [] if str(job["arm"]) not in facts["arms"]},
+            },
             seeds=[int(seed) for seed in facts.get("seeds") or []],
             baseline=facts.get("baseline"),
             metrics=[
@@ -96,7 +99,10 @@ def trained(study: Study) -> tuple[dict[str, list[Run]], dict[str, list[Absent]]
     seeds = list(dict.fromkeys([*study.seeds, *(job.seed for job in study.jobs)]))
     for arm in study.arms:
         for seed in seeds:
-            found = _found(jobs.get((arm, seed, None)), seed, None)
+            job = jobs.get((arm, seed, None))
+            if job is None and seed not in study.seeds:
+                continue  # of another arm alone
+            found = _found(job, seed, None)
             if isinstance(found, Absent):
                 absent[arm].append(found)
                 continue
