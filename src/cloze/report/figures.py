@@ -270,6 +270,8 @@ def as_word(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, float) and len(repr(value)) > 12:  # 0.1 + 0.2 is 0.3 to who reads it
+        return f"{value:.10g}"
     return str(value)
 
 

@@ -23,7 +23,7 @@ def markdown(comparison: Comparison) -> str:
     rows = []
     for arm, cells in matrix(comparison):
         shown = ["<br>".join([_bold(cell.mean, cell.best), *cell.lines[1:]]) for cell in cells]
-        name = md(arm.name) + (" (baseline)" if arm.name == comparison.baseline else "")
+        name = md(arm.name) + (" (baseline)" if arm.name == comparison.baseline and len(comparison.arms) > 1 else "")
         rows.append([name, md(seeds_of(comparison, arm)), *shown])
     blocks += [_pipes([head, *rows]), md(legend(comparison))]
     if said := verdicts(comparison):
@@ -46,7 +46,7 @@ _MARKDOWN = re.compile(
     r"|(?<![^\W_])_|_(?![^\W_])"  # within a word it is only itself
     r"|<(?=[A-Za-z/!?])|&(?=#?\w+;)"  # tags, entities
     r"|\](?=[(\[:])|\[(?=[ xX]\])|(?<=!)\[|!(?=\[)"  # links, boxes, pictures
-    r"|^[>#+-]|(?<=^\d)[.)]"  # what makes a line a quotation, a heading, a list
+    r"|^[>#]|^[+-](?=\s|$)|(?<=^\d)[.)](?=\s|$)"  # what makes a line a quotation, a heading, a list
 )
 
 

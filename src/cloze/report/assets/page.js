@@ -145,8 +145,8 @@
       if (!all.length) continue;
       const average = mean(ended(all));
       average.x.forEach((x, i) => { if (x > 0) points.push({x, y: average.y[i], arm: arm.name}); });
-      traces.push({x: average.x, y: average.y, mode: "lines+markers", line: {color: colour(n), width: 1.5, dash: dash(n)}, marker: {color: colour(n), size: 4},
-        opacity: .75, name: plain(arm.name)});
+      traces.push({x: average.x, y: average.y, mode: average.x.length > 30 ? "lines" : "lines+markers", line: {color: colour(n), width: 1.5, dash: dash(n)},
+        marker: {color: colour(n), size: 5}, name: plain(arm.name)});
     }
     points.sort((a, b) => a.x - b.x || (lower ? a.y - b.y : b.y - a.y));
     const best = [];
@@ -154,13 +154,13 @@
     if (best.length) {
       const last = points.at(-1).x, end = best.at(-1);
       const stairs = [...best, {...end, x: last}];
-      traces.push({x: stairs.map(p => p.x), y: stairs.map(p => p.y), text: stairs.map(p => plain(p.arm)), mode: "lines", line: {color: variable("--text"), width: 2.5, shape: "hv"},
-        name: "frontier", hovertemplate: "frontier: %{y:.4g} at %{x:.3g}, %{text}<extra></extra>", meta: "frontier"});
+      traces.unshift({x: stairs.map(p => p.x), y: stairs.map(p => p.y), text: stairs.map(p => plain(p.arm)), mode: "lines", line: {color: variable("--text"), width: 7, shape: "hv"},
+        opacity: .22, name: "frontier", hovertemplate: "frontier: %{y:.4g} at %{x:.3g}, %{text}<extra></extra>", meta: "frontier"});
     }
     const dense = points.length && points.at(-1).x / points[0].x > 20;
     Plotly.react("frontier", traces, layout(AXES[compute], metric, dense, false), config);
     const arms = [...new Set(best.map(point => point.arm))];
-    const notes = [`Thick: the ${lower ? "lowest" : "highest"} mean over seeds that any arm shown had reached with so much compute${arms.length ? `; on it: ${arms.join(", ")}` : ""}.`];
+    const notes = [`Wide and grey: the ${lower ? "lowest" : "highest"} mean over seeds that any arm shown had reached with so much compute${arms.length ? `; on it: ${arms.join(", ")}` : ""}.`];
     if (compute === "tokens") notes.push("These runs do not say their FLOPs a token, so compute is counted in tokens.");
     if (data.objectives.length > 1 && /loss|perplexity|bits/.test(metric)) notes.push(`The arms learn by other objectives (${data.objectives.join(", ")}): their losses are of different things.`);
     at("frontier-note").textContent = notes.join(" ");
@@ -203,6 +203,11 @@
   at("smoothing").addEventListener("input", drawCurves);
   at("frontier-metric").addEventListener("change", drawFrontier);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
-  function draw() { drawCurves(); drawFrontier(); drawParallel(); }
+  function draw() {
+    drawCurves();
+    setTimeout(() => { if (data.arms.length > 1) drawFrontier(); drawParallel(); });  // what was asked for is seen first
+  }
+  at("legend").hidden = at("frontier-part").hidden = data.arms.length < 2;
+  if (!data.arms.some(arm => arm.runs.length > 1)) for (const id of ["band", "seeds"]) at(id).parentElement.hidden = true;
   draw();
 })();
