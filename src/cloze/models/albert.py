@@ -17,7 +17,7 @@ from cloze.models.encoder import OUR_ACTIVATIONS, THEIR_ACTIVATIONS, Encoder
 from cloze.models.layers.embeddings import Embeddings
 from cloze.models.layers.encoder import AttentionSublayer, FeedForwardSublayer
 from cloze.models.layers.feed_forward import Activation
-from cloze.models.layers.initialization import truncated_normal
+from cloze.models.layers.initialization import pooling_layer, truncated_normal
 
 Sharing = Literal["all", "attention", "ffn", "none"]
 
@@ -77,7 +77,7 @@ class Albert(Encoder):
             FeedForwardSublayer(width, inner, activation, dropout, norm_epsilon)
             for _ in range(max(self.feed_forward_order) + 1)
         )
-        self.pooler = nn.Linear(width, width) if pooler else None
+        self.pooler = pooling_layer(width) if pooler else None
         truncated_normal(self, initializer_range)
         self._head = (width, embedding_width, vocabulary, activation, norm_epsilon, initializer_range)
 

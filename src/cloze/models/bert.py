@@ -17,7 +17,7 @@ from cloze.models.encoder import Encoder, config_of, layer_names, settings_of
 from cloze.models.layers.embeddings import Embeddings
 from cloze.models.layers.encoder import EncoderLayer
 from cloze.models.layers.feed_forward import Activation
-from cloze.models.layers.initialization import truncated_normal
+from cloze.models.layers.initialization import pooling_layer, truncated_normal
 
 
 class Bert(Encoder):
@@ -55,7 +55,7 @@ class Bert(Encoder):
             EncoderLayer(width, heads, inner, activation, dropout, attention_dropout, norm_epsilon)
             for _ in range(layers)
         )
-        self.pooler = nn.Linear(width, width) if pooler else None
+        self.pooler = pooling_layer(width) if pooler else None
         truncated_normal(self, initializer_range)
         self._head = (width, width, vocabulary, self.head_activation or activation, norm_epsilon, initializer_range)
 

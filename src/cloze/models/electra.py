@@ -19,7 +19,7 @@ from cloze.models.layers.embeddings import Embeddings
 from cloze.models.layers.encoder import EncoderLayer
 from cloze.models.layers.feed_forward import Activation
 from cloze.models.layers.heads import TransformedHead
-from cloze.models.layers.initialization import truncated_normal
+from cloze.models.layers.initialization import pooling_layer, truncated_normal
 
 
 class Tower(nn.Module):
@@ -117,7 +117,7 @@ class Electra(Encoder, Discriminator):
         self.embeddings = Embeddings(vocabulary, embedding_width, positions, segments, dropout, norm_epsilon)
         rest = activation, dropout, attention_dropout, norm_epsilon
         self.tower = Tower(embedding_width, layers, width, heads, inner, *rest)
-        self.pooler = nn.Linear(width, width) if pooler else None
+        self.pooler = pooling_layer(width) if pooler else None
         self.generator: Generator | None = None
         self._head = _head(width, embedding_width, vocabulary, norm_epsilon, initializer_range)
         if generator:

@@ -19,6 +19,7 @@ from cloze.models.encoder import OUR_ACTIVATIONS, THEIR_ACTIVATIONS
 from cloze.models.layers.dropout import drop
 from cloze.models.layers.feed_forward import Activation
 from cloze.models.layers.heads import TiedHead
+from cloze.models.layers.initialization import pooling_layer
 from cloze.models.layers.relative import (
     Biases,
     RelativeLayer,
@@ -88,7 +89,7 @@ class XLNet(TwoStreams, Portable):
             )
             for _ in range(layers)
         )
-        self.pooler = nn.Linear(width, width) if pooler else None
+        self.pooler = pooling_layer(width) if pooler else None
         for name, parameter in self.named_parameters():
             if name.endswith("norm.weight"):
                 nn.init.ones_(parameter)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 
 
@@ -17,3 +18,11 @@ def truncated_normal(module: nn.Module, deviation: float) -> None:
         if isinstance(part, nn.LayerNorm):
             nn.init.ones_(part.weight)
             nn.init.zeros_(part.bias)
+
+
+def pooling_layer(width: int) -> nn.Linear:
+    """A dense layer that leaves the random state as it was: a model with a pooler begins with the same other weights as one without,
+    so that objectives that pool and objectives that do not can be compared. It is to be the last of a model's parts that are drawn.
+    """
+    with torch.random.fork_rng(devices=[]):
+        return nn.Linear(width, width)
