@@ -213,3 +213,26 @@ def test_arms_without_figures_have_a_table_too() -> None:
     assert tables.csv(empty).count("\n") == 1
     assert json.loads(tables.json(empty))["arms"][1]["name"] == "b"
     terminal.show(empty, Console(width=80, force_terminal=True, file=io.StringIO()))
+
+
+def test_the_paper_is_named_and_only_an_address_is_a_link(comparison: Comparison) -> None:
+    paper = {"title": "Lan et al. 2019", "url": "https://arxiv.org/abs/1909.11942"}
+    named = replace(comparison, paper=paper)
+    assert '<a href="https://arxiv.org/abs/1909.11942" rel="noreferrer">Lan et al. 2019</a>' in page(named)
+    assert "Lan et al. 2019, https://arxiv.org/abs/1909.11942" in markup.markdown(named)
+    assert json.loads(tables.json(named))["paper"] == paper
+    assert (
+        "javascript:"
+        not in page(replace(comparison, paper={"title": "x", "url": "javascript:alert(1)"})).partition("<main")[0]
+    )
+
+
+def test_a_setting_that_json_does_not_know(comparison: Comparison) -> None:
+    arms = [
+        replace(arm, differs={"objective.rate": float(value)})
+        for arm, value in zip(comparison.arms, ("nan", "inf", "1"), strict=True)
+    ]
+    odd = replace(comparison, arms=arms)
+    content = json.loads(tables.json(odd), parse_constant=lambda name: pytest.fail(name))
+    assert [arm["differs"]["objective.rate"] for arm in content["arms"]] == ["nan", "inf", 1.0]
+    assert "inf" in page(odd)

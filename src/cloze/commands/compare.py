@@ -126,7 +126,7 @@ def _write(option: str, file: Path, text: str) -> None:
     from cloze.models.storage import write_atomically
 
     try:
-        write_atomically(file, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+        write_atomically(file, lambda temporary: temporary.write_bytes(text.encode("utf-8", "replace")))
     except OSError as fault:
         raise Refusal(f"{option}={file} cannot be written: {fault.strerror or fault}") from None
 
@@ -153,7 +153,7 @@ def _track(comparison: Comparison, folders: Sequence[Path], html: Callable[[], s
             "question": comparison.question,
         }
         tracked = TrackedRun(
-            name, folder, config, agreed.get("group") or comparison.title, "comparison", ("comparison",)
+            name, folder, config, agreed.get("group") or folders[0].name, "comparison", ("comparison",)
         )
         settings = Wandb(project=agreed.get("project") or "cloze", entity=agreed.get("entity"))
         for logger in settings.loggers(tracked):

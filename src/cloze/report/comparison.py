@@ -118,6 +118,7 @@ class Comparison:
     remarks: Sequence[str] = ()
     question: str = ""
     published: Mapping[str, Any] = field(default_factory=dict)  # the paper's table, as the study's file has it
+    paper: Mapping[str, Any] = field(default_factory=dict)  # whose question it is: title, url
 
 
 def compare(
@@ -140,13 +141,13 @@ def compare(
         said = [*study.remarks, *said]
         wanted: Sequence[Metric] = study.metrics
         baseline = baseline if baseline is not None else study.baseline
-        title, question, published = title or study.name, study.question, study.published
+        title, question, published, paper = title or study.name, study.question, study.published, study.paper
     else:
         runs = find(*folders)
         if not runs:
             raise Refusal(f"{' '.join(map(str, folders))}: no run (no run.json below)")
         arms, said = of_runs(runs)
-        wanted, question, published = (), "", {}
+        wanted, question, published, paper = (), "", {}, {}
         title = title or ", ".join(folder.name or str(folder) for folder in folders)
         baseline = baseline if baseline is not None else arms[0].name
     names = [arm.name for arm in arms]
@@ -165,4 +166,4 @@ def compare(
             said.append("val/loss is left out: it is the sum of other terms in some arms, so it cannot be compared")
     table = {metric.key: cells(metric, arms, baseline) for metric in wanted}
     said += remarks(arms, table, baseline)
-    return Comparison(title, arms, wanted, baseline, table, said, question, published)
+    return Comparison(title, arms, wanted, baseline, table, said, question, published, paper)

@@ -272,6 +272,9 @@ def as_word(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, float) and len(repr(value)) > 12:  # 0.1 + 0.2 is 0.3 to who reads it
         return f"{value:.10g}"
+    if isinstance(value, dict):  # what a run starts from, spelt out
+        value = ", ".join(f"{key}={as_word(each)}" for key, each in value.items())
+        return value if len(value) <= 200 else f"{value[:199]}…"
     return str(value)
 
 

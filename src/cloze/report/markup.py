@@ -7,7 +7,18 @@ from collections.abc import Sequence
 
 from cloze.report.comparison import Comparison
 from cloze.report.figures import differences
-from cloze.report.tables import DETAILS, details, heading, legend, matrix, published, seeds_of, shown_cells, verdicts
+from cloze.report.tables import (
+    DETAILS,
+    details,
+    heading,
+    legend,
+    matrix,
+    paper_of,
+    published,
+    seeds_of,
+    shown_cells,
+    verdicts,
+)
 from cloze.report.words import MINUS, NONE, p_value
 
 # --- Markdown ---------------------------------------------------------------------------------------------------------------
@@ -19,6 +30,8 @@ def markdown(comparison: Comparison) -> str:
     blocks = [f"# {md(comparison.title)}"]
     if comparison.question and comparison.question != comparison.title:
         blocks.append(md(comparison.question))
+    if paper := paper_of(comparison):
+        blocks.append(md(paper))
     head = ["arm", "seeds", *(md(heading(metric)) for metric in comparison.metrics)]
     rows = []
     for arm, cells in matrix(comparison):

@@ -99,6 +99,7 @@ def _content(comparison: Comparison, run: Run | None, data: Mapping[str, Any]) -
     shown = {
         "title": comparison.title,
         "question": comparison.question,
+        "paper": {key: str(value) for key, value in comparison.paper.items() if value},
         "counts": f"{_count(len(comparison.arms), 'arm')}, {_count(runs, 'run')}" if run is None else _told(run),
         "version": __version__,
         "written": f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",

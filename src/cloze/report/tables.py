@@ -164,6 +164,12 @@ def _bare_p(p: float | None) -> str:
     return p_value(p).removeprefix("p=").removeprefix("p")
 
 
+def paper_of(comparison: Comparison) -> str:
+    """Whose question it is, with its address; empty where the study names none."""
+    found = [str(comparison.paper[key]) for key in ("title", "url") if comparison.paper.get(key)]
+    return ", ".join(found)
+
+
 def published(comparison: Comparison) -> tuple[list[str], list[list[str]], str]:
     """The paper's table as the study has it: head, rows, note. Empty rows where there is none."""
     table = comparison.published
@@ -223,7 +229,7 @@ def _seed(seed: int | None) -> int | str:
 
 def content(comparison: Comparison) -> dict[str, Any]:
     """The whole comparison as plain data, nothing rounded."""
-    return {
+    found = {
         "format": FORMAT,
         "title": comparison.title,
         "question": comparison.question,
@@ -237,7 +243,9 @@ def content(comparison: Comparison) -> dict[str, Any]:
         },
         "remarks": list(comparison.remarks),
         "published": dict(comparison.published),
+        "paper": dict(comparison.paper),
     }  # fmt: skip
+    return {name: _finite(value) for name, value in found.items()}
 
 
 def json(comparison: Comparison) -> str:
@@ -267,7 +275,7 @@ def _cell(cell: Cell) -> dict[str, Any]:
             "n": summary.n, "mean": summary.mean, "deviation": summary.deviation, "low": summary.low, "high": summary.high,
         },
         "difference": None if difference is None else {
-            "n": difference.n, "mean": difference.mean, "low": _finite(difference.low), "high": _finite(difference.high),
+            "n": difference.n, "mean": difference.mean, "low": difference.low, "high": difference.high,
             "bootstrap_low": difference.bootstrap[0] if difference.bootstrap else None,
             "bootstrap_high": difference.bootstrap[1] if difference.bootstrap else None,
             "p": difference.p, "p_holm": difference.p_holm,
@@ -281,5 +289,10 @@ def _cell(cell: Cell) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _finite(value: float | None) -> float | None:
-    return value if value is None or math.isfinite(value) else None
+def _finite(node: Any) -> Any:
+    """With the names of numbers that JSON does not know (`inf`)."""
+    if isinstance(node, dict):
+        return {str(key): _finite(value) for key, value in node.items()}
+    if isinstance(node, list | tuple):
+        return [_finite(value) for value in node]
+    return str(node) if isinstance(node, float) and not math.isfinite(node) else node

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from cloze.report.comparison import Comparison
 from cloze.report.figures import differences
 from cloze.report.markup import markdown
-from cloze.report.tables import Shown, heading, legend, matrix, published, seeds_of, verdicts
+from cloze.report.tables import Shown, heading, legend, matrix, paper_of, published, seeds_of, verdicts
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -28,6 +28,8 @@ def show(comparison: Comparison, console: Console | None = None) -> None:
     for part in tables_of(comparison, console.width):
         console.print(part, markup=False, highlight=False)
     console.print(legend(comparison), style="dim", markup=False, highlight=False)
+    if paper := paper_of(comparison):
+        console.print(f"The question of {paper}", style="dim", markup=False, highlight=False)
     for each in verdicts(comparison):
         console.print(f"• {each}", markup=False, highlight=False)
     for each in comparison.remarks:
@@ -46,8 +48,10 @@ def tables_of(comparison: Comparison, width: int) -> Iterator[Table]:
         3 + max(len(heading(metric)), *(len(line) for _, cells in rows for line in cells[n].lines))
         for n, metric in enumerate(comparison.metrics)
     ]
+    title = comparison.question or comparison.title
     for part in _parts(widths, width - min(first, width // 2)):
-        yield _table(comparison, rows, part)
+        yield _table(title, comparison, rows, part)
+        title = ""
 
 
 def _parts(widths: Sequence[int], room: int) -> Iterator[list[int]]:
@@ -62,13 +66,13 @@ def _parts(widths: Sequence[int], room: int) -> Iterator[list[int]]:
         yield part
 
 
-def _table(comparison: Comparison, rows: Sequence[tuple[object, list[Shown]]], part: Sequence[int]) -> Table:
+def _table(
+    title: str, comparison: Comparison, rows: Sequence[tuple[object, list[Shown]]], part: Sequence[int]
+) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(
-        title=Text(comparison.question or comparison.title), title_justify="left", header_style="bold", show_lines=True
-    )
+    table = Table(title=Text(title) if title else None, title_justify="left", header_style="bold", show_lines=True)
     table.add_column("arm", overflow="fold")
     table.add_column("seeds", justify="right")
     for n in part:
