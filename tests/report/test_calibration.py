@@ -42,7 +42,7 @@ def false_claims(folder: Path, arms: int, n: int, apart: bool) -> int:
     rng = np.random.default_rng([arms, n, apart])
     count = 0
     for number in range(SETS):
-        found = cells(folder / str(number), drawn(rng, arms, n), apart)
+        found = cells(folder / str(number), drawn(rng, arms, n, paired=not apart), apart)
         for key in ("val/accuracy", "val/loss"):
             count += any(cell.verdict.split(" on ")[0].endswith(("better than arm 0", "worse than arm 0"))
                          for cell in found if cell.metric.key == key)  # fmt: skip
@@ -99,7 +99,7 @@ def test_a_planted_difference_is_found_in_run_folders_too(tmp_path: Path) -> Non
     rng = np.random.default_rng(1)
     found = 0
     for number in range(SETS):
-        figures = drawn(rng, 5, n)
+        figures = drawn(rng, 5, n, paired=True)
         figures[1, :, 0] += shift
         every = cells(tmp_path / str(number), figures, apart=False)
         found += any(cell.verdict.startswith("arm 1 is better than arm 0 on accuracy") for cell in every)

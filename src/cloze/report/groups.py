@@ -45,17 +45,15 @@ def of_study(study: Study) -> tuple[list[Arm], list[str]]:
 
 def same(arms: Sequence[Arm]) -> list[str]:
     """Sentences on arms that are not two: the same configuration, or other settings that led to bitwise the same weights."""
+    keys = [{_key(configuration(run)) for run in arm.runs} for arm in arms]
+    digests = [{run.seed: run.facts.get("weights_sha256") for run in arm.runs} for arm in arms]
     remarks = []
     for n, arm in enumerate(arms):
-        for other in arms[n + 1 :]:
-            if not arm.runs or not other.runs:
-                continue
-            ours, theirs = ({_key(configuration(run)) for run in each.runs} for each in (arm, other))
-            digests = [{run.seed: run.facts.get("weights_sha256") for run in each.runs} for each in (arm, other)]
-            common = [seed for seed in digests[0] if seed in digests[1]]
-            if ours & theirs:
+        for m, other in enumerate(arms[n + 1 :], start=n + 1):
+            common = [seed for seed in digests[n] if seed in digests[m]]
+            if keys[n] & keys[m]:
                 remarks.append(f"{arm.name} and {other.name} resolve to the same configuration: they are one arm")
-            elif common and all(digests[0][seed] and digests[0][seed] == digests[1][seed] for seed in common):
+            elif common and all(digests[n][seed] and digests[n][seed] == digests[m][seed] for seed in common):
                 remarks.append(
                     f"{arm.name} and {other.name} ended in bitwise the same weights: the settings that tell them apart had no effect"
                 )
@@ -74,16 +72,16 @@ def one_start(arms: Sequence[Arm]) -> list[str]:
     return [f"{_listed(found)}: all seeds start from the same weights, so what varies is the training from there on"]
 
 
-def configuration(run: Run) -> Mapping[str, Any]:
+def configuration(run: Run, ancestors: int = 8) -> Mapping[str, Any]:
     """Everything that decides a run's figures but the seed, flat. Where it starts from another run's weights, that one's configuration
-    stands for them as `init.…`: the weights themselves are others in every seed."""
+    stands for them as `init.…`: the weights themselves are others in every seed. Up to so many `ancestors`."""
     found = dict(run.identity) or {
         key: value for key, value in run.settings.items() if key.partition(".")[0] not in _NOT_DECIDING
     }
     found.pop("seed", None)
-    if found.get("init") is not None and (source := _source(run)) is not None:
+    if ancestors and found.get("init") is not None and (source := _source(run)) is not None:
         del found["init"]
-        found |= {f"init.{key}": value for key, value in configuration(source).items()}
+        found |= {f"init.{key}": value for key, value in configuration(source, ancestors - 1).items()}
     return found
 
 
@@ -122,6 +120,7 @@ def _unlike(flat: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def settings_of(run: Run, keys: Sequence[str]) -> dict[str, Any]:
+    """A run's values of some of them; None where it has no such setting."""
     found = configuration(run)
     return {key: found[key] if key in found else run.settings.get(key) for key in keys}
 
