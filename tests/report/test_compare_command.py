@@ -95,6 +95,18 @@ def test_models_that_were_taken_through_glue(tmp_path: Path, capsys: pytest.Capt
     assert content["published"]["rows"]["BERT-base"][0] == "52.1"
 
 
+def test_runs_without_a_figure_in_common_say_what_there_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_run(tmp_path / "runs" / "a", 1, {"val/accuracy": 0.5}, identity={"objective.rate": 1}, name="a")
+    write_run(tmp_path / "runs" / "b", 1, {"val/f1": 0.5}, identity={"objective.rate": 2}, name="b")
+    files = tmp_path / "report.latex", tmp_path / "report.html"
+    assert command(tmp_path / "runs", "--latex", files[0], "--html", files[1]) == 0
+    out = capsys.readouterr().out
+    assert "--metric KEY compares by one: val/accuracy, val/f1" in out and "| b " in out
+    assert "val/accuracy, val/f1" in files[0].read_text() and "No run has a figure" in files[1].read_text()
+    assert command(tmp_path / "runs", "--metric", "val/f1") == 0
+    assert "no run of a has f1" in capsys.readouterr().out.replace("validation F1", "f1")
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -83,7 +83,7 @@ def metrics_in(runs: Iterable[Mapping[str, Any]], first: Sequence[str]) -> list[
     """All metrics that have a curve: those that are judged, then validation's, then the rest."""
     found = {metric for run in runs for metric in run["curves"]}
     order = {key: n for n, key in enumerate(first)}
-    kinds = ("val/", "judge/", "train/loss", "train/")
+    kinds = ("val/loss", "val/", "judge/", "train/loss", "train/")
 
     def place(metric: str) -> tuple[int, int, str]:
         kind = next((n for n, start in enumerate(kinds) if metric.startswith(start)), len(kinds))

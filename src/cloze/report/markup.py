@@ -38,7 +38,7 @@ def markdown(comparison: Comparison) -> str:
         shown = ["<br>".join([_bold(cell.mean, cell.best), *cell.lines[1:]]) for cell in cells]
         name = md(arm.name) + (" (baseline)" if arm.name == comparison.baseline and len(comparison.arms) > 1 else "")
         rows.append([name, md(seeds_of(comparison, arm)), *shown])
-    blocks += [_pipes([head, *rows]), md(legend(comparison))]
+    blocks += [_pipes([head, *rows]), *([md(legend(comparison))] if comparison.metrics else [])]
     if said := verdicts(comparison):
         blocks.append("\n".join(f"- {md(each)}" for each in said))
     if comparison.remarks:
@@ -47,7 +47,11 @@ def markdown(comparison: Comparison) -> str:
     if papers:
         blocks += ["## Published", _pipes([[md(each) for each in row] for row in (names, *papers)])]
         blocks += [md(note)] if note else []
-    blocks += ["## Every figure", _pipes([list(DETAILS), *([md(each) for each in row] for row in details(comparison))])]
+    if comparison.metrics:
+        blocks += [
+            "## Every figure",
+            _pipes([list(DETAILS), *([md(each) for each in row] for row in details(comparison))]),
+        ]
     names, settings = differences(comparison)
     if settings:
         blocks += ["## Settings that differ", _pipes([[md(each) for each in row] for row in (names, *settings)])]
@@ -105,8 +109,9 @@ def latex(comparison: Comparison) -> str:
                     [tex(each) for each in (metric.title, arm.name, reads.mean, reads.interval or NONE, *told)]
                 )
     blocks.append(_tabular(["metric", "arm", "mean", "95 % interval", "difference", "p (Holm)"], judged, names=2))
-    below = [legend(comparison), *verdicts(comparison), *comparison.remarks]
-    blocks.append("\\begin{itemize}\n" + "\n".join(f"  \\item {tex(each)}" for each in below) + "\n\\end{itemize}")
+    below = [each for each in (legend(comparison), *verdicts(comparison), *comparison.remarks) if each]
+    if below:
+        blocks.append("\\begin{itemize}\n" + "\n".join(f"  \\item {tex(each)}" for each in below) + "\n\\end{itemize}")
     return "\n\n".join(blocks) + "\n"
 
 

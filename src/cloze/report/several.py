@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,16 @@ def compare(folders: Sequence[Path], metrics: Sequence[str] | None = None, basel
         return _of_suites(folders, metrics, baseline)
     if len(folders) > 1 and any(map(is_study, folders)):
         return _of_studies(folders, metrics, baseline)
-    return comparisons.compare(*folders, metrics=metrics, baseline=baseline)
+    found = comparisons.compare(*folders, metrics=metrics, baseline=baseline)
+    return found if found.metrics else replace(found, remarks=[*found.remarks, _nothing_common(found)])
+
+
+def _nothing_common(comparison: Comparison) -> str:
+    counts = Counter(key for arm in comparison.arms for run in arm.runs for key in run.figures)
+    there = [key for key, _ in counts.most_common() if not key.startswith("train/")][:8]
+    if not there:
+        return "no run that is done has a figure yet"
+    return f"no figure with a good side is in all runs; --metric KEY compares by one: {', '.join(there)}"
 
 
 def _of_studies(folders: Sequence[Path], metrics: Sequence[str] | None, baseline: str | None) -> Comparison:

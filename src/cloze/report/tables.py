@@ -102,12 +102,14 @@ def seeds_of(comparison: Comparison, arm: Arm) -> str:
         {found.summary.n for each in comparison.cells.values() if (found := each.get(arm.name)) and found.summary}
     )
     if not counts:
-        return "0"
+        return "0" if comparison.metrics else str(len(arm.runs))
     return str(counts[0]) if len(counts) == 1 else f"{counts[0]}–{counts[-1]}"
 
 
 def legend(comparison: Comparison) -> str:
-    """What the lines of a cell are."""
+    """What the lines of a cell are; empty where there are none."""
+    if not comparison.metrics:
+        return ""
     several = any(cell.summary and cell.summary.n > 1 for cells in comparison.cells.values() for cell in cells.values())
     parts = ["mean ± sample standard deviation over seeds, [95 % interval of the mean]"] if several else ["one seed"]
     if comparison.baseline is not None and any(

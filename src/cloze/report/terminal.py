@@ -27,7 +27,8 @@ def show(comparison: Comparison, console: Console | None = None) -> None:
         return
     for part in tables_of(comparison, console.width):
         console.print(part, markup=False, highlight=False)
-    console.print(legend(comparison), style="dim", markup=False, highlight=False)
+    if told := legend(comparison):
+        console.print(told, style="dim", markup=False, highlight=False)
     if paper := paper_of(comparison):
         console.print(f"The question of {paper}", style="dim", markup=False, highlight=False)
     for each in verdicts(comparison):
