@@ -9,6 +9,7 @@ import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -174,10 +175,16 @@ def power(difference: float, error: float, freedom: float, level: float = LEVEL)
 def detectable(error: float, freedom: float, level: float = LEVEL, wanted: float = POWER) -> float:
     """The smallest true difference that is claimed at `level` with the power `wanted`. statsmodels' `solve_power` stops short where n is 2
     or 3 and the level small, so the root is found here."""
+    return error * _detectable(freedom, level, wanted)
+
+
+@lru_cache(maxsize=1024)
+def _detectable(freedom: float, level: float, wanted: float) -> float:
+    """In standard errors: the same for all figures over so many seeds."""
     upper = 1.0
     while power(upper, 1.0, freedom, level) < wanted:
         upper *= 2
-    return error * float(optimize.brentq(lambda shift: power(shift, 1.0, freedom, level) - wanted, 0.0, upper))  # type: ignore[no-untyped-call]
+    return float(optimize.brentq(lambda shift: power(shift, 1.0, freedom, level) - wanted, 0.0, upper))  # type: ignore[no-untyped-call]
 
 
 def _standardised(mean: float, deviation: float, freedom: float) -> float | None:
