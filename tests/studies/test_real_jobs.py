@@ -13,6 +13,8 @@ import pytest
 
 from cloze.report.collect import read
 
+pytestmark = pytest.mark.timeout(1200)
+
 SMALL = (
     "tracking=none,hardware.threads=1,size.layers=1,size.width=32,size.heads=2,size.inner=64,length=32,batch_size=8,budget.steps=3,"
     "validation.examples=8,validation.every=3,data.documents=60,data.validation_documents=10,data.test_documents=10,"

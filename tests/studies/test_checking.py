@@ -1,0 +1,75 @@
+"""All arms are checked before a job starts: what cannot be, what is the same run, what a job is told beside its words."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cloze.errors import Refusal
+from cloze.studies.jobs import check_all, jobs_of
+from cloze.studies.run import shares
+from cloze.studies.study import Study
+from cloze.training.hardware import cores
+
+COMMON = ("model=bert", "objective=mlm", "hardware.accelerator=cpu")
+
+
+def study(
+    folder: Path, arms: dict[str, tuple[str, ...]], words: tuple[str, ...] = COMMON, **more: tuple[str, ...]
+) -> Study:
+    return Study("test", folder, words, arms, (1, 2), after=more)
+
+
+def test_every_arm_and_evaluation_that_cannot_be_is_told(tmp_path: Path) -> None:
+    wrong = study(
+        tmp_path / "s",
+        {"good": (), "bad": ("objective.mask_rato=0.3",), "worse": ("model=gpt2",)},
+        pos=("data=world/pso",),
+    )  # fmt: skip
+    with pytest.raises(Refusal) as refusal:
+        check_all(wrong, jobs_of(wrong))
+    said = str(refusal.value).splitlines()
+    assert any(
+        line.startswith("bad: objective.mask_rato is not a setting; did you mean objective.mask_ratio?")
+        for line in said
+    )
+    assert any(line.startswith("worse: objective=mlm needs a model that sees both sides") for line in said)
+    assert any(line.startswith("good, pos: data=world/pso is not there; did you mean world/pos?") for line in said)
+    assert said[-1] == "10 of 12 jobs cannot be; nothing was started" and not (tmp_path / "s").exists()
+
+
+def test_arms_that_are_the_same_run_whatever_their_words_are_named(tmp_path: Path) -> None:
+    same = study(
+        tmp_path, {"said": ("objective.mask_ratio=0.15",), "left out": (), "other": ("objective.mask_ratio=0.3",)}
+    )
+    checking = check_all(same, jobs_of(same))
+    assert len(checking.remarks) == 1 and checking.remarks[0].startswith("said and left out are the same run")
+
+
+def test_wandb_has_a_group_and_ranks_share_the_cores(tmp_path: Path) -> None:
+    arms = {
+        "alone": ("tracking=wandb",), "own group": ("tracking=wandb", "tracking.group=mine"), "untracked": ("tracking=none",),
+        "ranks": ("tracking=none", "hardware.devices=2") if cores() > 1 else ("tracking=none",),
+    }  # fmt: skip
+    several = study(tmp_path / "of mine", arms)
+    by_arm = {job.arm: job for job in check_all(several, jobs_of(several)).jobs}
+    assert by_arm["alone"].words[-1] == "tracking.group='of mine'"
+    assert by_arm["own group"].words[-1] == "seed=2" == by_arm["untracked"].words[-1]
+    assert by_arm["ranks"].devices == min(2, cores())
+
+
+def test_how_many_at_a_time_and_threads_for_each(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("cloze.training.hardware.cores", lambda: 8)
+    plain = study(tmp_path, {})
+    assert shares(plain, False, None, [1] * 20) == (8, 1)
+    assert shares(plain, False, None, [1] * 3) == (
+        3,
+        2,
+    )  # no more than there are jobs: the cores are shared out among these
+    assert shares(plain, False, 4, [1] * 20) == (2, None)  # hardware.threads=4
+    assert shares(plain, False, None, [2] * 20) == (4, 2)  # of which each of two ranks gets one
+    assert shares(plain, True, None, [1] * 20) == (1, None)  # an accelerator is one job's
+    assert shares(plain, False, None, [1]) == (1, None)  # a single job measures what is best
+    said = Study("test", tmp_path, (), {}, parallel=2)
+    assert shares(said, False, None, [1] * 20) == (2, 4)
