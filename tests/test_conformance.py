@@ -26,7 +26,7 @@ import torch
 from cloze.check import built_by, check, compatibility
 from cloze.compose import brought_objective, choices, compose, defaults
 from cloze.data import keyed
-from cloze.data.base import Choices, Labelled, Parallel, Passage, Tagged, Text
+from cloze.data.base import Choices, Labelled, Parallel, Passage, SourceTarget, Tagged, Text
 from cloze.data.batches import batch_of
 from cloze.data.world.tasks.write import write_tasks
 from cloze.models.storage import read_model, save_model
@@ -42,6 +42,7 @@ LABELLED = {
     Tagged: ("ud", "world/pos", "world/ner"),
     Passage: ("squad", "world/squad2"),
     Choices: ("swag", "world/swag"),
+    SourceTarget: ("world/translation", "pairs"),
 }
 OFFICIAL = ("glue/mrpc", "ud", "squad")  # files as the benchmarks have them
 PLAIN = "glue/mrpc"  # labelled data whose text is learnt from as any other text is
@@ -197,7 +198,8 @@ def corpus_words(folder: Path) -> dict[str, list[str]]:
         ],
         "squad": [f"data.path={folder / 'tasks' / 'SQuAD'}", "data.version=1.1"],
         "swag": [f"data.path={folder / 'tasks' / 'SWAG'}"],
-        **{f"world/{name}": small for name in ("mrpc", "stsb", "mnli", "squad2", "swag")},
+        **{f"world/{name}": small for name in ("mrpc", "stsb", "mnli", "squad2", "swag", "translation")},
+        "pairs": [f"data.path={folder / 'tasks' / 'Translation'}", "data.source=b", "data.target=a"],
         **{f"world/{name}": smaller for name in ("pos", "ner")},
         "world": small_world,
         "world_parallel": small_world,

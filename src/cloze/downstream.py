@@ -81,7 +81,7 @@ def seen(prepared: Prepared, examples: Examples, precision: str) -> list[Row]:
             mine = order[start : start + AT_ONCE]
             sample = builder.sample(examples, mine, keyed.keys(keyed.key("validation"), mine))
             batch = batch_of(sample, indices=mine.tolist()).to(device)
-            rows += objective.rows(objective(model, batch), batch)
+            rows += objective.told(model, objective(model, batch), batch)
     return rows
 
 

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cloze.compose import Composed, compose, parse
 
-LEARN_FROM_LABELS = ("classify", "tag", "choose", "extractive_qa", "verbalise")  # objectives with recipes
+LEARN_FROM_LABELS = ("classify", "tag", "choose", "extractive_qa", "verbalise", "sequence_to_sequence")  # with recipes
 
 
 @dataclass(frozen=True)
@@ -78,6 +78,7 @@ KINDS: dict[str, tuple[int, float | None, dict[str, Any]]] = {
     "tag": (128, None, {}),
     "extractive_qa": (384, 5e-5, {}),
     "choose": (128, 2e-5, {"batch_size": 16}),
+    "sequence_to_sequence": (128, None, {}),
 }
 # What a way to fine-tune changes: the rate, where little trains, that of a model 768 wide too; and a schedule of its own stays.
 WAYS: dict[str, tuple[str, float]] = {
@@ -95,6 +96,7 @@ WORLD = {
     "unseen_words": (16, 200), "ner": (32, 100), "pos": (16, 60), "srl": (16, 60), "constituents": (16, 60),
     "cola": (32, 250), "sst2": (32, 400),
 }  # fmt: skip
+LONG_KINDS = ("extractive_qa", "choose", "sequence_to_sequence")  # more than a sentence or two
 LONG_CHOICES = ("race", "dream", "world/race")  # whole passages
 BOTH_ORDERS = ("mrpc", "qqp", "stsb")  # GPT, section 3.3: similarity has no order
 
@@ -152,7 +154,7 @@ def _recipe(composed: Composed, kind: str) -> tuple[Recipe, dict[str, Any]]:
         if task in WORLD:
             added["batch_size"], added["budget.steps"] = WORLD[task]
             del added["budget.epochs"]
-    if kind in ("tag", "extractive_qa"):
+    if kind in ("tag", "extractive_qa", "sequence_to_sequence"):
         added = {key: value for key, value in added.items() if key not in ("objective.frame", "objective.lm_weight")}
     elif kind == "choose":
         added.pop("objective.lm_weight", None)
@@ -169,7 +171,7 @@ def _recipe(composed: Composed, kind: str) -> tuple[Recipe, dict[str, Any]]:
         added = {key: value for key, value in added.items() if not key.startswith("schedule")}
     length = 512 if data in LONG_CHOICES else longest
     if trained_length is not None:  # rows of a position table that pre-training never read know nothing
-        length = min(length, max(trained_length, 128 if kind in ("extractive_qa", "choose") else 64))
+        length = min(length, max(trained_length, 128 if kind in LONG_KINDS else 64))
     length = length if positions is None else min(length, positions)
     added["length"] = length
     if kind == "extractive_qa" and length < 384:  # the same share of the input as published

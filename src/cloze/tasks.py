@@ -6,7 +6,7 @@ from typing import Literal
 
 Task = Literal["judge", "fill", "continue", "rewrite", "replaced", "vectors"]
 TASKS: dict[str, str] = {
-    "judge": "says what it was fine-tuned to say: a class, tags, an answer, a choice",
+    "judge": "says what it was fine-tuned to say: a class, tags, an answer, a choice, a text",
     "fill": "fills each [MASK]",
     "continue": "goes on with the text",
     "rewrite": "writes the text again",

@@ -99,6 +99,31 @@ class Labelled(Text):
         return self.sentences[1] if len(self.sentences) > 1 else None
 
 
+@dataclass(frozen=True)
+class SourceTarget(Text):
+    """A text and the one that is to be written for it: a translation, a summary. `sentences` is (source,).
+
+    `target` is None where the file has none. To those who want plain text it is one document, the source and then the target.
+    """
+
+    target: str | None = None
+    id: str = ""
+
+    @property
+    def source(self) -> str:
+        return self.sentences[0]
+
+    @property
+    def documents(self) -> tuple[Text, ...]:
+        both = self.sentences if self.target is None else (*self.sentences, self.target)
+        return (Text(both, self.topic, self.where, self.language),)
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The source, then the target ("" where there is none)."""
+        return (self.source, self.target or "")
+
+
 NO_TAG = "_"  # of a word that is given no tag, as in CoNLL-U's files: neither learnt from nor scored
 
 
@@ -291,7 +316,7 @@ class TaskCorpus(Corpus):
         """File name -> content: predictions for a split in the form that the benchmark's own scorer or leaderboard takes.
 
         Predictions are, in the order of the records: a class's name or a number for each `Labelled`, the number of an option for each
-        `Choices`, the tags of every sentence for each `Tagged`, {question id: answer} for each `Passage`.
+        `Choices`, the tags of every sentence for each `Tagged`, {question id: answer} for each `Passage`, a text for each `SourceTarget`.
         """
         rows = [f"{getattr(r, 'id', '') or n}\t{p}" for n, (r, p) in enumerate(zip(records, predictions, strict=True))]
         return {f"{self.name}-{split}.tsv": "\n".join(["index\tprediction", *rows]) + "\n"}

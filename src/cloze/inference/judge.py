@@ -1,4 +1,4 @@
-"""What a fine-tuned model says of texts that nobody has labelled: a class or a number, tags, the answer to a question, a choice.
+"""What a fine-tuned model says of texts that nobody has labelled: a class or a number, tags, the answer to a question, a choice, a text.
 
 Several texts of one example are separated by tabs: a pair; a question and its passage; a context, a question (which may be empty) and
 options.
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cloze.data import keyed
-from cloze.data.base import Choices, Labelled, Labels, Passage, Question, Record, Tagged
+from cloze.data.base import Choices, Labelled, Labels, Passage, Question, Record, SourceTarget, Tagged
 from cloze.data.batches import batch_of
 from cloze.data.records import of_records
 from cloze.errors import Refusal
@@ -77,7 +77,7 @@ class Judge:
                 mine = np.arange(start, min(start + AT_ONCE, len(examples)))
                 sample = self.builder.sample(examples, mine, keyed.keys(keyed.key("judge"), mine))
                 batch = batch_of(sample, indices=mine.tolist()).to(device_of(model))
-                rows += self.objective.rows(self.objective(model, batch), batch)
+                rows += self.objective.told(model, self.objective(model, batch), batch)
         answers = self.objective.answers(rows, records)
         return [_written(record, answer) for record, answer in zip(records, answers, strict=True)]
 
@@ -91,6 +91,8 @@ class Judge:
         if kind is Tagged:
             words = tuple(text.split())
             return Tagged((text,), words=(words,))
+        if kind is SourceTarget:
+            return SourceTarget((text,))
         if kind is Passage:
             if len(parts) != 2:
                 raise Refusal(f"{text!r}: write a question, a tab, and the passage that answers it")

@@ -212,14 +212,20 @@ class Bidirectional(Backbone):
     between: ClassVar[tuple[str, ...]] = ("sep",)
 
 
-class Causal(Backbone):
+class Writer(Backbone):
+    """Writes a text token by token, each from those before it."""
+
+    role = "writes a text token by token"
+
+
+class Causal(Writer):
     """Sees only what stands before a token."""
 
     role = "sees only what stands before a token"
     between: ClassVar[tuple[str, ...]] = ("eos",)
 
 
-class EncoderDecoder(Backbone):
+class EncoderDecoder(Writer):
     """Reads one text and writes another."""
 
     role = "reads one text and writes another"
@@ -232,7 +238,7 @@ class EncoderDecoder(Backbone):
     begins: ClassVar[str] = "pad"  # role of the token that the decoder begins with, where no objective says another
 
 
-class Prefixed(Backbone):
+class Prefixed(Writer):
     """Can see the beginning of a text whole and the rest from left to right: the batch's layout says how far the beginning goes."""
 
     role = "can see a text's beginning whole and the rest from left to right"

@@ -68,6 +68,10 @@ class Supervised(Objective[M, R], Generic[M, R]):
     def rows(self, output: StepOutput, batch: Batch) -> list[Row]:
         """What is noted of each example: plain things only. A row's first entry is the number of its record."""
 
+    def told(self, model: M, output: StepOutput, batch: Batch) -> list[Row]:
+        """The same of a model that has done with training, where more is asked of it then: to write a text."""
+        return self.rows(output, batch)
+
     @abstractmethod
     def score(self, rows: list[Row]) -> dict[str, float]:
         """Figures as fractions, of the rows that have a label."""

@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 
 from cloze.compose import as_settings, compose
-from cloze.data.base import NO_TAG, Choices, Labelled, Passage, Record, Tagged, TaskCorpus
+from cloze.data.base import NO_TAG, Choices, Labelled, Passage, Record, SourceTarget, Tagged, TaskCorpus
 from cloze.data.tasks.choices import Race, Swag
 from cloze.data.tasks.conll import Conll
 from cloze.data.tasks.glue import Glue
 from cloze.data.tasks.lambada import Lambada, LastWord
 from cloze.data.tasks.minimal_pairs import Blimp
 from cloze.data.tasks.nli import Xnli
+from cloze.data.tasks.pairs import Pairs
 from cloze.data.tasks.squad import Squad
 from cloze.data.tasks.superglue import SuperGlue
 from cloze.data.tasks.world import (
@@ -26,7 +27,9 @@ from cloze.data.tasks.world import (
     WorldLastWords,
     WorldMinimalPairs,
     WorldQuestions,
+    WorldSummary,
     WorldTagging,
+    WorldTranslation,
     WorldXnli,
 )
 from cloze.data.world.tasks import write_tasks
@@ -120,6 +123,36 @@ def test_coreference_is_that_of_the_files(folder: Path) -> None:
         assert read.notes() == []  # each span stands where the file says
 
 
+@pytest.mark.parametrize(("source", "target"), ["ab", "ba", "bc"])
+def test_translations_are_those_of_the_files(folder: Path, source: str, target: str) -> None:
+    made = WorldTranslation(source, target, train=TRAIN, validation=DEV, test=TEST)
+    texts_are_those_of_the_files(made, Pairs(str(folder / "Translation"), source, target))
+
+
+def test_summaries_are_those_of_the_files(folder: Path) -> None:
+    read = Pairs(str(folder / "Summary"), "document", "summary", "id")
+    texts_are_those_of_the_files(WorldSummary(TRAIN, DEV, TEST), read)
+
+
+def texts_are_those_of_the_files(made: TaskCorpus, read: TaskCorpus) -> None:
+    assert made.splits() == read.splits() and list(made.labels.values()) == list(read.labels.values())
+    for split in made.splits():
+        pairs = [
+            [(record.source, record.target) for record in corpus.split_records(split)]  # type: ignore[attr-defined]
+            for corpus in (made, read)
+        ]
+        assert pairs[0] == pairs[1] and len(pairs[0]) == {"train": TRAIN, "validation": DEV, "test": TEST}[split]
+
+
+def test_a_language_that_cannot_be_translated_is_refused() -> None:
+    with pytest.raises(Refusal, match=r"data\.source=c: that language says neither number nor tense"):
+        WorldTranslation("c", "a")
+    with pytest.raises(Refusal, match=r"data\.target=a is the source's language"):
+        WorldTranslation("a", "a")
+    with pytest.raises(Refusal, match=r"data\.target=d: there is no such language"):
+        WorldTranslation("a", "d")
+
+
 @pytest.mark.parametrize(("task", "version"), [("squad", "1.1"), ("squad2", "2.0")])
 def test_questions_are_those_of_the_files(folder: Path, task: Any, version: Any) -> None:
     made = WorldQuestions(task, TRAIN, DEV, TEST)
@@ -198,7 +231,8 @@ def test_each_task_is_a_choice_that_builds(task: str) -> None:
     built = locate(node.pop("_target_"), "data")
     made = built(**node)
     assert made.name == task and len(list(made.split_records(made.splits()[-1]))) > 0
-    objectives = {Labelled: "classify", Tagged: "tag", Passage: "extractive_qa", Choices: "choose", LastWord: "score"}
+    objectives = {Labelled: "classify", Tagged: "tag", Passage: "extractive_qa", Choices: "choose", LastWord: "score",
+                  SourceTarget: "sequence_to_sequence"}  # fmt: skip
     expected = "score" if made.splits() == ("test",) else objectives[made.reads]
     assert composed.choices["objective"] == expected
 

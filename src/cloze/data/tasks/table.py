@@ -6,7 +6,7 @@ import codecs
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from cloze.data import splits
 from cloze.data.base import Labelled, Labels, Record
@@ -45,6 +45,8 @@ class Table(Benchmark):
     test_path         a file to test on; without it, test_share of the rows
     split_seed        which rows are held out (decided by their texts)
     """
+
+    answer: ClassVar[str] = "label"  # the setting of the column that a test file need not have
 
     def __init__(
         self,
@@ -163,7 +165,7 @@ class Table(Benchmark):
             rows = [self._opened(file) for file in files]
             found[split] = rows[0] if len(rows) == 1 else Chained(rows)
             for setting, column in self.columns.items():
-                if column not in found[split].columns and not (split == "test" and setting == "label"):
+                if column not in found[split].columns and not (split == "test" and setting == self.answer):
                     raise Refusal(self._missing(found[split], setting, column))
         return found
 

@@ -8,13 +8,26 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
-from cloze.data.base import Answer, Choices, Labelled, Labels, Passage, Question, Record, Tagged, TaskCorpus
+from cloze.data.base import (
+    Answer,
+    Choices,
+    Labelled,
+    Labels,
+    Passage,
+    Question,
+    Record,
+    SourceTarget,
+    Tagged,
+    TaskCorpus,
+)
 from cloze.data.tasks.glue import FORMS
 from cloze.data.tasks.lambada import LastWord
 from cloze.data.tasks.marks import marked, word_span
+from cloze.data.tasks.pairs import LABELS as TEXT_TO_TEXT
+from cloze.data.tasks.pairs import lines_of
 from cloze.data.tasks.superglue import LABELS as SUPERGLUE
 from cloze.data.world.documents import Document
 from cloze.data.world.languages import LANGUAGES
@@ -34,6 +47,7 @@ from cloze.data.world.tasks import (
     pronouns,
     questions,
     reading,
+    rewriting,
     roles,
     sentiment,
     similarity,
@@ -293,6 +307,79 @@ class WorldChoices(WorldTask):
             yield Choices(texts, where=f"{where} example {number}", options=options, label=label, id=name)
 
 
+class WorldRewriting(WorldTask):
+    """A text for each text. A subclass says which."""
+
+    reads = SourceTarget
+
+    @property
+    def labels(self) -> dict[str, Labels]:
+        return {self.task: TEXT_TO_TEXT}
+
+    def generate(self, split: str, where: str) -> Iterator[Record]:
+        for number in range(self.sizes[split]):
+            source, target = self.pair(_FOLDS[split], number)
+            yield SourceTarget((source,), where=f"{where} example {number}", target=target, id=str(number))
+
+    def submission(self, split: str, records: Sequence[Record], predictions: Sequence[str]) -> dict[str, str]:
+        return lines_of(self.name, split, predictions)
+
+    @abstractmethod
+    def pair(self, fold: Fold, number: int) -> tuple[str, str]:
+        """A source and its target."""
+
+
+class WorldTranslation(WorldRewriting):
+    """Sentences and their translations, of documents of their own.
+
+    source, target  the languages: a, b or c; not from c, which says neither number nor tense
+    anchors         share of names and number words that are the same in all languages
+    """
+
+    task = "translation"
+
+    def __init__(
+        self,
+        source: str = "a",
+        target: str = "b",
+        anchors: float = cross_lingual.ANCHORS,
+        train: int = 4000,
+        validation: int = 500,
+        test: int = 500,
+        task_seed: int = 1,
+    ) -> None:
+        super().__init__(train, validation, test, task_seed)
+        for setting, name in (("source", source), ("target", target)):
+            if name not in LANGUAGES:
+                raise Refusal(f"data.{setting}={name}: there is no such language{did_you_mean(str(name), LANGUAGES)}")
+        if source == target:
+            raise Refusal(f"data.target={target} is the source's language: take another of {', '.join(LANGUAGES)}.")
+        if source == "c":
+            raise Refusal(
+                "data.source=c: that language says neither number nor tense, so nobody could tell; take a or b."
+            )
+        if not 0.0 <= anchors <= 1.0:
+            raise Refusal(f"data.anchors={anchors:g} must lie in [0, 1].")
+        self.source, self.target, self.anchors = source, target, anchors
+        self.further = (source, target, anchors)
+
+    def pair(self, fold: Fold, number: int) -> tuple[str, str]:
+        made = rewriting.translation(fold, number, self.anchors, self.task_seed)
+        return getattr(made, self.source), getattr(made, self.target)
+
+
+class WorldSummary(WorldRewriting):
+    """Passages of two scripts, and the first sentence of each."""
+
+    task = "summary"
+
+    def __init__(self, train: int = 4000, validation: int = 500, test: int = 500, task_seed: int = 1) -> None:
+        super().__init__(train, validation, test, task_seed)
+
+    def pair(self, fold: Fold, number: int) -> tuple[str, str]:
+        return rewriting.summary(fold, number, self.task_seed)
+
+
 class WorldMinimalPairs(WorldTask):
     """Shaped like BLiMP: an acceptable sentence, which is option 0, and its twin with one fault. There is one split, "test".
 
@@ -369,7 +456,8 @@ class WorldLastWords(WorldTask):
 
 
 def _shown(record: Record) -> object:
-    return (record.sentences, getattr(record, "tags", None), getattr(record, "label", None))  # type: ignore[attr-defined]
+    told = (getattr(record, "target", None),) if isinstance(record, SourceTarget) else ()
+    return (record.sentences, getattr(record, "tags", None), getattr(record, "label", None), *told)  # type: ignore[attr-defined]
 
 
 # What an example is as a record

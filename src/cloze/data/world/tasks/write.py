@@ -25,6 +25,7 @@ from cloze.data.world.tasks import (
     pronouns,
     questions,
     reading,
+    rewriting,
     roles,
     sentiment,
     similarity,
@@ -42,10 +43,11 @@ _ASKED = len(reading.FORMS)  # questions about one of RACE's texts
 def write_tasks(folder: Path, train: int = 4000, dev: int = 500, test: int = 500, seed: int = 1) -> list[Path]:
     """Writes every task below `folder` and returns the files, sorted. As in the originals, GLUE's test files have no labels.
 
-    CoLA, SST-2, MRPC, STS-B, MNLI, QQP, QNLI, RTE, WNLI, XNLI (tab-separated), WSC (JSON lines), SQuAD (v1.1 and v2.0), POS (CoNLL-U), NER
-    (CoNLL-2003), Constituents (CoNLL-2000), SRL and UnseenWords (word and tag), SWAG (csv), RACE (a JSON text each), and, to be asked
-    without training, BLiMP, LAMA, LAMBADA (JSON lines). train, dev, test: examples of each; tagging of documents comes from one for every
-    eight of them, and RTE and WNLI have an eighth of the examples for training.
+    CoLA, SST-2, MRPC, STS-B, MNLI, QQP, QNLI, RTE, WNLI, XNLI (tab-separated), WSC (JSON lines), SQuAD (v1.1 and v2.0), POS
+    (CoNLL-U), NER (CoNLL-2003), Constituents (CoNLL-2000), SRL and UnseenWords (word and tag), SWAG (csv), RACE (a JSON text each),
+    Translation (a column for each language), Summary (JSON lines), and, to be asked without training, BLiMP, LAMA, LAMBADA (JSON lines).
+    train, dev, test: examples of each; tagging of documents comes from one for every eight of them, and RTE and WNLI have an eighth of
+    the examples for training.
     """
     for name, count in (("train", train), ("dev", dev), ("test", test)):
         if count < 1:
@@ -81,6 +83,8 @@ def write_tasks(folder: Path, train: int = 4000, dev: int = 500, test: int = 500
         if fold != "train":
             lines(f"XNLI/xnli.{fold}.tsv", _xnli(fold, size, seed))
         lines(f"WSC/{'val' if fold == 'dev' else fold}.jsonl", _wsc(fold, size, seed))
+        lines(f"Translation/{fold}.tsv", _translation(fold, size, seed))
+        lines(f"Summary/{fold}.jsonl", _summary(fold, size, seed))
         for version in ("1.1", "2.0"):
             lines(f"SQuAD/{fold}-v{version}.json", [json.dumps(squad(fold, size, version, seed), ensure_ascii=False)])
         documents = max(1, size // _HELDOUT_DOCUMENTS)
@@ -248,6 +252,21 @@ def _wsc(fold: Fold, size: int, seed: int) -> Iterator[str]:
         row = {"text": made.text, "target": spans, "idx": number, "label": made.label}
         if fold == "test":
             del row["label"]
+        yield json.dumps(row, ensure_ascii=False) + "\n"
+
+
+def _translation(fold: Fold, size: int, seed: int) -> Iterator[str]:
+    """A column for each language."""
+    yield _row(*LANGUAGES)
+    for number in range(size):
+        yield _row(*rewriting.translation(fold, number, seed=seed))
+
+
+def _summary(fold: Fold, size: int, seed: int) -> Iterator[str]:
+    """With the fields of XSum."""
+    for number in range(size):
+        made = rewriting.summary(fold, number, seed)
+        row = {"document": made.passage, "summary": made.summary, "id": str(number)}
         yield json.dumps(row, ensure_ascii=False) + "\n"
 
 
