@@ -62,7 +62,7 @@ def test_predictions_go_to_the_files_of_their_tasks() -> None:
         ({"of": ["world/mrpc"]}, "data.of=['world/mrpc'] must name two"),
         ({"of": ["world/mrpc", "world/mrp"]}, "world/mrp is not there; did you mean world/mrpc"),
         ({"of": ["world/mrpc", "world/pos"]}, "world/pos has no labelled texts"),
-        ({"of": ["world/mrpc", "glue/rte"]}, "glue/rte needs path: data.settings.glue/rte.path"),
+        ({"of": ["world/mrpc", "glue/rte"]}, "glue/rte needs path: 'data.settings={glue/rte: {path: …}}'"),
         ({"of": ["world/mrpc", "world/rte"], "settings": {"world/rt": {}}}, "data.settings.world/rt has no effect"),
         ({"of": ["world/mrpc", "world/rte"], "settings": {"world/rte": {"trian": 3}}}, "trian is not a setting"),
         ({"of": ["world/mrpc", "world/rte"], "temperature": 0.5}, "data.temperature=0.5 must be at least 1"),

@@ -112,7 +112,8 @@ def _built(choice: str, settings: Mapping[str, Any], path: str | None) -> TaskCo
         node["path"] = path
     missing = [name for name, value in node.items() if value == "???"]
     if missing:
-        raise Refusal(f"data.of: {choice} needs {', '.join(missing)}: data.settings.{choice}.{missing[0]}=…")
+        asked = f"'data.settings={{{choice}: {{{missing[0]}: …}}}}'"  # a key with a slash cannot be said with dots
+        raise Refusal(f"data.of: {choice} needs {', '.join(missing)}: {asked}")
     kind = locate(node.pop("_target_", None), f"data.settings.{choice}")
     if not (issubclass(kind, TaskCorpus) and issubclass(kind.reads, Labelled)):
         raise Refusal(f"data.of: {choice} has no labelled texts; only such tasks can be learnt together.")
