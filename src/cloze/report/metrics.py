@@ -30,6 +30,8 @@ def described(key: str) -> Metric:
     place, *inner = rest.split("/")
     name = inner[-1] if inner else place
     title = " ".join(_TITLES.get(part, part.replace("_", " ")) for part in (*inner[:-1], name))
+    if name.startswith("loss_"):
+        title = f"loss ({name.removeprefix('loss_')})"
     if place == "val" or place == "train":
         title = f"{_PLACES[place]} {title}"
     if evaluation:

@@ -40,12 +40,14 @@ def signed(value: float | None, digits: int = 3) -> str:
 
 
 def p_value(p: float | None) -> str:
-    """`p<0.001`, `p=0.034`, `p=0.58`."""
+    """`p<0.001`, `p=0.034`, `p=0.58`; near the level, digits enough to see the side."""
     if p is None:
         return NONE
     if p < 0.001:
         return "p<0.001"
     text = f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+    if float(text) == LEVEL != p:  # must not read as if it lay on the level
+        text = f"{p:.4f}"
     return f"p={text}"
 
 
