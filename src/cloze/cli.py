@@ -1,4 +1,4 @@
-"""The commands: `python train.py …` and `cloze train|glue|predict|evaluate|score|export|world …`. What is heavy is imported late."""
+"""The commands: `python train.py …`, `python compare.py …` and `cloze COMMAND …`. What is heavy is imported late."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def _compare(words: Sequence[str]) -> int:
 
     parser = _Parser(
         prog="cloze compare",
-        description="Runs, or a study, side by side: means and intervals over seeds, differences to a baseline, and what may be said of them.",
+        description="Runs, or a study, side by side: means and intervals over seeds, differences to a baseline, what may be said.",
     )
     compare.add_arguments(parser)
     parser.add_argument("--debug", action="store_true", help="show where an error comes from")
