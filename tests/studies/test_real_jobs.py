@@ -22,7 +22,7 @@ SMALL = (
 )
 
 FAULTY = '''
-"""Models of a user's own that end their run at its second step, until there is a file called mended."""
+"""Models of a user's own that end their run at its second or third step, until there is a file called mended."""
 import os, resource, signal, sys
 from pathlib import Path
 import torch
@@ -35,7 +35,7 @@ class Faulty(Bert):
     def forward(self, *inputs, **settings):
         if self.training and torch.is_grad_enabled() and not Path("mended").exists():
             self.steps += 1
-            if self.steps == 2:
+            if self.steps == 3:
                 self.fail()
         return super().forward(*inputs, **settings)
 
