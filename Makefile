@@ -1,6 +1,6 @@
 # `make help` lists the targets. Two are enough on a fresh machine: `make train`, `make test`.
 .DEFAULT_GOAL := help
-.PHONY: help setup train glue test test-slow test-all lint types bench clean
+.PHONY: help setup train glue dashboard test test-slow test-all lint types bench clean
 
 # The newest supported Python that is here; say PYTHON=… for another.
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
@@ -38,6 +38,9 @@ glue: ## every task of GLUE, and the table: make glue INIT=outputs/first [GLUE=f
 	@test -n "$(INIT)" || { echo "error: INIT is missing: the run that all tasks start from, make glue INIT=outputs/first"; exit 2; }
 	@$(MAKE) --no-print-directory setup
 	$(BIN)/cloze glue "$(INIT)" --data "$(GLUE)" $(if $(filter file,$(origin WORDS)),,$(WORDS))
+
+dashboard: setup ## a page over all runs in outputs/, live: make dashboard [RUNS=folder]
+	$(BIN)/cloze dashboard $(RUNS)
 
 sweep-%: setup ## a study of sweeps/, or what is missing of it: make sweep-mask_ratio [WORDS="sweeps.parallel=2"]
 	$(BIN)/python train.py sweeps=$* $(if $(filter file,$(origin WORDS)),,$(WORDS))

@@ -61,8 +61,9 @@ class Browser:
         """What a piece of JavaScript returns (`return …`; `arguments[0]` is the first argument)."""
         return self.driver.execute_script(script, *arguments)
 
-    def wait(self, what: str, script: str, *arguments: Any, seconds: float = 20) -> Any:
-        """The first true value that a script returns. Fails with `what` and the page's complaints where there is none in time."""
+    def wait(self, what: str, script: str, *arguments: Any, seconds: float = 60) -> Any:
+        """The first true value that a script returns. Fails with `what` and the page's complaints where there is none in time: long, for a
+        machine that has much else to do."""
         from selenium.common.exceptions import JavascriptException
 
         end = time.monotonic() + seconds
@@ -74,7 +75,9 @@ class Browser:
             except JavascriptException as error:  # the page is not so far
                 fault = str(error.msg)
             time.sleep(0.05)
-        raise AssertionError(f"not within {seconds:g} s: {what}; {fault} {self.complaints()}")
+        raise AssertionError(
+            f"not within {seconds:g} s: {what}; {fault} {self.complaints()[:5]}; the page reads: {self.text()[:600]}"
+        )
 
     def all(self, selector: str) -> list[Any]:
         """All elements of a CSS selector."""
@@ -82,12 +85,23 @@ class Browser:
 
     def click(self, selector: str, text: str | None = None) -> None:
         """A real click on the first visible element of a selector (that reads so), once it is there."""
-        self.wait(f"{selector} {text or ''} to click on", _VISIBLE, selector, text).click()
+        from selenium.common.exceptions import WebDriverException
+
+        for left in (4, 3, 2, 1, 0):
+            found = self.wait(f"{selector} {text or ''} to click on", _VISIBLE, selector, text)
+            try:
+                found.click()
+                return
+            except WebDriverException:  # the page has put another in its place meanwhile
+                if not left:
+                    raise
 
     def type(self, selector: str, text: str) -> None:
         """Replaces what an input holds, key by key."""
+        from selenium.webdriver import Keys
+
         field = self.wait(f"{selector} to type in", _VISIBLE, selector, None)
-        field.clear()
+        field.send_keys(Keys.CONTROL + "a")  # as a person does: the driver's own clearing goes past the page's scripts
         field.send_keys(text)
 
     def text(self) -> str:

@@ -34,6 +34,7 @@ def main() -> None:
         "compare": _compare,
         "export": _export,
         "world": _world,
+        "dashboard": _dashboard,
     }
     words = sys.argv[1:]
     if not words or words[0] in ("-h", "--help", "help"):
@@ -56,7 +57,8 @@ cloze evaluate RUN        perplexity per token and per word, bits per byte, of a
 cloze score TASK GOLD P   predictions P against gold data, as the scorers of SQuAD, GLUE, SuperGLUE, CLUE and CoNLL count
 cloze compare FOLDER…     runs or a study side by side: means, intervals, verdicts; --html --md --latex --csv --json FILE
 cloze export RUN DIR      write a Hugging Face directory that transformers loads
-cloze world --tasks DIR   write the generated language's tasks in the formats of GLUE, XNLI, SQuAD, CoNLL, SWAG, RACE, BLiMP"""
+cloze world --tasks DIR   write the generated language's tasks in the formats of GLUE, XNLI, SQuAD, CoNLL, SWAG, RACE, BLiMP
+cloze dashboard [FOLDER]  a page in your browser over all runs below FOLDER (default: outputs), live while they train"""
 
 
 def _guarded(command: Callable[[Sequence[str]], int], words: Sequence[str]) -> int:
@@ -228,6 +230,15 @@ def _export(words: Sequence[str]) -> int:
         print(line)
     print(f"written: {given.directory}")
     return 0
+
+
+def _dashboard(words: Sequence[str]) -> int:
+    from cloze.commands import dashboard
+
+    parser = _Parser(prog="cloze dashboard", description="A page over all runs below a folder, live, in your browser.")
+    dashboard.add_arguments(parser)
+    parser.add_argument("--debug", action="store_true", help="show where an error comes from")
+    return dashboard.run(parser.parse_args(words))
 
 
 def _world(words: Sequence[str]) -> int:
