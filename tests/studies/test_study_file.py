@@ -106,7 +106,7 @@ def test_a_value_survives_as_a_word(value: object) -> None:
     assert parse([f"key={spelt(value)}"])[0].value() == value
 
 
-@pytest.mark.parametrize("name", sorted(shipped()))
+@pytest.mark.parametrize("name", [name for name, path in shipped().items() if read(path).search is None])
 def test_a_shipped_study_is_well_formed(name: str) -> None:
     study = from_file([f"sweeps={name}"])
     assert study.question and study.paper["url"].startswith("https://") and study.metrics and study.minutes

@@ -109,8 +109,8 @@ def read(path: Path) -> StudyFile:
 
 def _refuse(file: StudyFile) -> None:
     """Raises Refusal where the parts of a file do not go together."""
-    if bool(file.arms) == bool(file.grid):
-        raise Refusal("a study has arms, {name: [words]}, or a grid, {setting: [values]}: one of them")
+    if (bool(file.arms), bool(file.grid), file.search is not None).count(True) != 1:
+        raise Refusal("a study has arms, {name: [words]}, a grid, {setting: [values]}, or a search: one of them")
     if empty := [key for key, values in file.grid.items() if not values]:
         raise Refusal(f"grid.{empty[0]} has no values")
     arms = file.arms or grid(

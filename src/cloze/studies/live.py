@@ -16,7 +16,7 @@ from cloze.studies.record import State, StudyFolder
 
 EVERY = 60.0  # seconds between two lines of progress
 _REFRESH = 0.5  # seconds between two looks at the live table
-_COLOURS = {"running": "cyan", "done": "green", "failed": "red", "skipped": "yellow"}
+_COLOURS = {"running": "cyan", "done": "green", "failed": "red", "skipped": "yellow", "pruned": "yellow"}
 
 
 def display(folder: StudyFolder, parallel: int, console: Console) -> Lines:
@@ -47,7 +47,8 @@ class Lines:
         if state.status == "done":
             self._took.setdefault(job.evaluation, []).append(seconds)
         after = f" in {spoken(seconds)}" if seconds else ""
-        word = {"done": "done", "failed": "FAILED", "skipped": "left out"}.get(state.status, "ended")
+        words = {"done": "done", "failed": "FAILED", "skipped": "left out", "pruned": "stopped"}
+        word = words.get(state.status, "ended")
         self.say(f"{word} {job.name}{after} ({self.count()})" + (f": {state.reason}" if state.reason else ""))
 
     def look(self, running: Mapping[str, Progress]) -> None:
@@ -64,7 +65,9 @@ class Lines:
     def count(self) -> str:
         """`3 of 9 done, 1 failed`."""
         done, failed = self.folder.count("done"), self.folder.count("failed", "skipped")
-        return f"{done} of {len(self.folder.jobs)} done" + (f", {failed} failed" if failed else "")
+        early = self.folder.count("pruned")
+        further = (f", {early} stopped early" if early else "") + (f", {failed} failed" if failed else "")
+        return f"{done} of {len(self.folder.jobs)} done{further}"
 
     def _left(self, running: Mapping[str, Progress]) -> str:
         """`; about 12 min left`, once a job of every kind that is to come has shown how long it takes."""
@@ -116,7 +119,7 @@ class LiveTable(Lines):
         for title in ("job", "status", "step", "loss", "left"):
             table.add_column(title, justify="left" if title in ("job", "status") else "right", no_wrap=True)
         room = max(4, self.console.height - 4)
-        rank = {"running": 0, "failed": 1, "skipped": 2, "waiting": 3, "done": 4}
+        rank = {"running": 0, "failed": 1, "skipped": 2, "waiting": 3, "pruned": 4, "done": 5}
         jobs = sorted(self.folder.jobs, key=lambda job: rank[self.folder.states[job.name].status])
         shown = {job.name for job in jobs[:room]}
         for job in self.folder.jobs:

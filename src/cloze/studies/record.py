@@ -19,7 +19,7 @@ from cloze.studies.words import deciding
 
 FORMAT = 1  # of study.json
 FILE = "study.json"
-Status = Literal["waiting", "running", "done", "failed", "skipped"]
+Status = Literal["waiting", "running", "done", "failed", "skipped", "pruned"]  # pruned: a search has stopped it early
 
 
 @dataclass

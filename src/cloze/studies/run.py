@@ -14,6 +14,10 @@ def run(study: Study) -> int:
 
     Raises Refusal where a job cannot be, before any is started; Preempted where a signal stopped it, once the jobs have ended.
     """
+    if study.search is not None:
+        from cloze.studies import search
+
+        return search.run(study)
     from rich.console import Console
 
     from cloze.studies.jobs import check_all, jobs_of

@@ -28,6 +28,7 @@ SETTINGS: dict[str, Any] = {  # sweeps.NAME=…, and what each takes
     "retries": int,  # how often a job that failed is tried again
     "seeds": list[int],  # in place of the file's
     "after": list[str],  # of the file's evaluations, those to run
+    "trials": int,  # of a search
     "baseline": str,  # the arm that the others are held against
 }
 ROOT = Path("outputs/studies")
@@ -54,6 +55,8 @@ class Study:
     minutes: float | None = None  # expected, on two cores
     parallel: int | None = None
     retries: int = 0
+    search: Mapping[str, Any] | None = None  # what a search tries in place of arms (cloze.studies.space)
+    trials: int | None = None  # how many of them, in place of the file's
 
     def training_words(self, arm: str, seed: int) -> tuple[str, ...]:
         """The words of an arm's run, but for its folder."""
@@ -91,7 +94,7 @@ def from_file(words: Sequence[str]) -> Study:
         name=path.stem, folder=ROOT / path.stem, words=merged(file.words, kept), arms=arms, seeds=tuple(seeds),
         file=str(path), question=file.question, paper=file.paper, published=file.published, baseline=baseline,
         metrics=file.metrics, budget=budget, after={each: tuple(its) for each, its in file.after.items()},
-        minutes=file.minutes, parallel=file.parallel,
+        minutes=file.minutes, parallel=file.parallel, search=file.search,
     )  # fmt: skip
     return _settled(study, own)
 
@@ -161,6 +164,8 @@ def _settled(study: Study, own: Mapping[str, str]) -> Study:
     study = replace(study, **said)
     if not study.seeds or len(set(study.seeds)) < len(study.seeds) or min(study.seeds) < 0:
         raise Refusal(f"the seeds {list(study.seeds)} must be whole numbers from 0, each once")
+    if study.trials is not None and study.search is None:
+        raise Refusal(f"sweeps.trials={study.trials} has no effect: {study.name} has arms, and is no search")
     if study.baseline is not None and study.baseline not in study.arms:
         raise Refusal(f"the baseline {study.baseline} is not an arm{did_you_mean(study.baseline, study.arms)}")
     for name, least in (("parallel", 1), ("retries", 0)):

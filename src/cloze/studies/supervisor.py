@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 from cloze.environment import STUDY_VARIABLE
 from cloze.folder import RunFolder
-from cloze.studies.ending import ended_for_memory, judge
+from cloze.studies.ending import Ending, ended_for_memory, judge
 from cloze.studies.jobs import Job
 from cloze.studies.progress import Progress
 from cloze.studies.record import State, StudyFolder
@@ -91,7 +91,7 @@ class Supervisor:
                 if not self.running:
                     break
                 for each in self.running.values():
-                    each.progress.look()
+                    self._watch(each)
                 self.display.look({name: each.progress for name, each in self.running.items()})
                 time.sleep(PAUSE)
         return self.signals[0] if self.signals else None
@@ -148,6 +148,16 @@ class Supervisor:
                 os.killpg(ended.process.pid, signal.SIGKILL)
         state.ended, state.exit_code, state.signal = _now(), verdict.exit_code, verdict.signal
         state.reason, state.log_tail = verdict.reason, verdict.tail
+        self._decide(job, state, verdict)
+        self.folder.write()
+        self.display.ended(job, state, time.monotonic() - ended.progress.began)
+
+    def _watch(self, running: _Running) -> None:
+        """Looks at a job that runs."""
+        running.progress.look()
+
+    def _decide(self, job: Job, state: State, verdict: Ending) -> None:
+        """What an attempt's end means for its job."""
         if verdict.done:
             state.status = "done"
         elif self.signals:
@@ -159,8 +169,6 @@ class Supervisor:
             self.failures[job.name] = self.failures.get(job.name, 0) + 1
             again = verdict.again and self.failures[job.name] <= self.retries
             state.status = "waiting" if again else "failed"
-        self.folder.write()
-        self.display.ended(job, state, time.monotonic() - ended.progress.began)
 
     def _hand_on(self, times: int) -> None:
         """The first signal asks the jobs to stop, the second to stop at once, the third ends them."""
