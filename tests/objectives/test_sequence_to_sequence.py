@@ -13,6 +13,7 @@ from cloze.data.base import Labels, SourceTarget
 from cloze.errors import Refusal
 from cloze.inference.judge import Judge
 from cloze.models.base import Bidirectional, EncoderDecoder, Writer
+from cloze.models.task_heads import with_task_head
 from cloze.objectives.sequence_to_sequence import SequenceToSequence, SourceTargetExamples
 from tests.objectives.labelled import (
     BOS,
@@ -281,3 +282,8 @@ def test_texts_without_a_target_are_written_and_not_scored() -> None:
     assert objective.score(found)["token_accuracy"] == sum(row[1] for row in found) / 7
     assert len(objective.answers(found, GIVEN)) == 3
     assert issubclass(family("t5.T5"), EncoderDecoder) and FIRST > EOS
+
+
+def test_an_export_keeps_the_token_head() -> None:
+    objective = {"_target_": "cloze.objectives.sequence_to_sequence.SequenceToSequence"}
+    assert with_task_head("t5", objective, {"pairs": ()}, {}, {}, {}) is None

@@ -50,8 +50,8 @@ def with_task_head(
     kind = str((objective or {}).get("_target_", "")).rpartition(".")[2]
     if not labels or objective is None:
         return None
-    if kind == "Verbalise":
-        return None  # its head is the token head
+    if kind in ("Verbalise", "SequenceToSequence"):
+        return None  # their head is the token head
     if kind not in THEIRS.get(model_type, {}):
         return f"transformers has no class for the head that {kind} put on a {model_type}"
     unlike = [
