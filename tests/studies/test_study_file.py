@@ -124,7 +124,7 @@ def test_a_shipped_study_is_well_formed(name: str) -> None:
         (("title: NER", "titel: NER"), "metrics.titel is not a setting; did you mean title?"),
         (('"ner:', '"nre:'), "metrics: nre:score/test/span_f1 is of an evaluation that after does not have; did you mean ner?"),
         (("seeds: [1, 2]", "seeds: [one]"), "mine.yaml: seeds=['one'] must be a list of whole numbers"),
-        (("arms:\n", "grid: {seed: [1]}\narms:\n"), "a study has arms, {name: [words]}, or a grid"),
+        (("arms:\n", "grid: {seed: [1]}\narms:\n"), "a study has arms, {name: [words]}, "),
         (("seeds:", "budget: {unit: steps, amount: 3}\nseeds:"), "words: budget.steps=100 beside budget, which is budget.steps=3"),
         (("seeds:", "budget: {unit: stpes, amount: 3}\nseeds:"), "budget.unit=stpes is not one of them; did you mean steps?"),
         (("[objective=mlm]", "[objective=mlm, seed=3]"), "one, and only: seed=3 is not for the words of a run"),
