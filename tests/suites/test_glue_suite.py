@@ -413,7 +413,12 @@ def test_words_come_back_as_they_were(value: str) -> None:
 
 def test_make_without_a_run() -> None:
     done = subprocess.run(
-        ["make", "--no-print-directory", "glue"], cwd=ROOT, capture_output=True, text=True, check=False, env={**os.environ, "INIT": ""}
+        ["make", "--no-print-directory", "glue"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "INIT": ""},
     )
     assert done.returncode == 2 and done.stdout.startswith("error: INIT is missing")
 
