@@ -1,34 +1,82 @@
 """`-m` with a Hydra launcher by name (`hydra/launcher=joblib`): the grid is handed to that launcher, job by job.
 
-Without one, `-m` is a study like any other (cloze.studies): jobs in processes of ours, with a record, a table and a resume.
+Without one, `-m` is a study like any other (cloze.studies): jobs in processes of ours, with a record, a table and a resume. A launcher's
+worker only starts such a process too, so that no job shares seeds, memory or its end with another.
 """
 
 from __future__ import annotations
 
+import datetime
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from cloze.compose import compose, conf_directory, grid
-from cloze.errors import Refusal
+from cloze.compose import compose, conf_directory, grid, parse
+from cloze.errors import Refusal, did_you_mean
+from cloze.folder import RunFolder
+
+# Hydra's plugins by the launchers that they bring, and the extra that installs each
+EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm"}
 
 
 def names_a_launcher(words: Sequence[str]) -> bool:
     """Whether the words choose a launcher of Hydra's."""
-    return any(word.lstrip("+").startswith("hydra/launcher=") for word in words)
+    return any(_key(word) == "hydra/launcher" for word in words)
 
 
 def run_grid(words: Sequence[str]) -> int:
-    """Hands the grid to the launcher and returns its verdict: 0. Raises Refusal, naming the job, where one cannot be."""
+    """Hands the grid to the launcher; 0 where every job is done, 1 where any is not.
+
+    The same sentence with the same hydra.sweep.dir goes on: what is done stays. Raises Refusal where the launcher is not installed, and,
+    naming the job, where one cannot be.
+    """
     for word in words:
         if word.startswith(("output_dir=", "resume=")):
             raise Refusal(f"{word} has no effect with a launcher of Hydra's; its folders lie in hydra.sweep.dir=FOLDER")
-    _check_all(grid(words))
+        if word.startswith("sweeps"):
+            raise Refusal(f"{word} is run by processes of ours; a launcher of Hydra's takes -m and several values")
+    jobs = grid(words)
+    _refuse_missing(words)
+    _check_all(jobs)
     import hydra
 
+    folder, words = _with_folder(words)
     sys.argv = [sys.argv[0], "-m", *words]
     hydra.main(config_path=str(conf_directory()), config_name="config", version_base="1.3")(_run_here)()
-    return 0
+    failed = 0
+    for number, job in enumerate(jobs):
+        facts = RunFolder(folder / str(number)).facts()
+        if facts.get("status") != "done":
+            failed += 1
+            told = facts.get("reason") or f"{facts.get('status', 'it has not begun')}, see {folder / str(number)}"
+            print(f"job {number} ({' '.join(job)}): {told}")
+    print(f"{len(jobs) - failed} of {len(jobs)} jobs done: cloze compare {folder}")
+    return 1 if failed else 0
+
+
+def _with_folder(words: Sequence[str]) -> tuple[Path, list[str]]:
+    """The folder that the jobs' folders lie in, and the words with it."""
+    for word in words:
+        if _key(word) == "hydra.sweep.dir":
+            return Path(str(parse([word])[0].value())), list(words)
+    now = datetime.datetime.now()
+    folder = Path(f"outputs/{now:%Y-%m-%d}/{now:%H-%M-%S}-sweep")
+    return folder, [*words, f"hydra.sweep.dir={folder}"]
+
+
+def _refuse_missing(words: Sequence[str]) -> None:
+    """Raises Refusal where Hydra does not have the launcher, with what would install it."""
+    from hydra.core.config_store import ConfigStore
+    from hydra.core.plugins import Plugins
+
+    name = next(word.partition("=")[2] for word in words if _key(word) == "hydra/launcher")
+    Plugins.instance()  # finds what is installed, and that tells the store
+    there = [each.removesuffix(".yaml") for each in ConfigStore.instance().list("hydra/launcher")]
+    if name in there:
+        return
+    if name in EXTRAS:
+        raise Refusal(f"hydra/launcher={name} is not installed: pip install 'cloze[{EXTRAS[name]}]'")
+    raise Refusal(f"hydra/launcher={name} is not there{did_you_mean(name, {*there, *EXTRAS} - {'basic'})}")
 
 
 def _check_all(jobs: Sequence[Sequence[str]]) -> None:
@@ -50,15 +98,20 @@ def _check_all(jobs: Sequence[Sequence[str]]) -> None:
 
 
 def _run_here(config: object) -> int:
-    """What a launcher of another name (joblib, submitit, ray) runs in its own worker."""
+    """What a launcher (joblib, submitit) runs in its own worker: a process of the job's own, from its checkpoint where it has one."""
     from hydra.core.hydra_config import HydraConfig
 
-    from cloze.environment import prepare
+    from cloze.suites import process
+    from cloze.suites.glue import written
 
-    prepare()
-    from cloze.run import execute
-    from cloze.starting import complete
+    hydra = HydraConfig.get()
+    words = [str(word) for word in hydra.overrides.task]
+    folder = Path(hydra.sweep.dir) / str(hydra.sweep.subdir)
+    log = folder / f"{hydra.job.name}.log"  # Hydra has opened it for what nobody says: a run takes an empty folder only
+    if log.is_file() and not log.stat().st_size:
+        log.unlink()
+    return process.train([*words, f"output_dir={written(str(folder))}", "resume=auto"]).exit_code
 
-    words = [str(word) for word in HydraConfig.get().overrides.task]
-    folder = Path(HydraConfig.get().sweep.dir) / str(HydraConfig.get().sweep.subdir)
-    return execute(compose(complete([*words, f"output_dir={folder}"])[0]))
+
+def _key(word: str) -> str:
+    return word.lstrip("+").partition("=")[0]
