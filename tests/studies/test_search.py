@@ -300,6 +300,7 @@ words: [model=bert, objective=mlm, data=world, size=tiny, length=32, batch_size=
 search:
   trials: 3
   sampler: random
+  pruner: none
   space:
     optimizer.learning_rate: {low: 1.0e-4, high: 1.0e-2, log: true}
     schedule: {choices: [linear, cosine]}
