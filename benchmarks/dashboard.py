@@ -177,6 +177,7 @@ def measured(root: Path, runs: int, tries: int) -> dict[str, list[float]]:
                 ]
                 for what, name, props in steps:
                     taken.setdefault(what, []).append(redraw(browser, lines, name, **props))
+                browser.open("about:blank")  # before the server goes, which it would ask on
         assert_only_local(browser.requests())
         assert not browser.complaints(), browser.complaints()
     return taken

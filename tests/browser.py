@@ -164,6 +164,8 @@ def chromium_driver() -> Iterator[Any]:
         options.add_argument(word)
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     browser = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=driver))
+    browser.set_script_timeout(120)  # a machine that has much else to do makes a page wait
+    browser.set_page_load_timeout(240)
     try:
         yield browser
     finally:

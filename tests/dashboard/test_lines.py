@@ -58,13 +58,15 @@ def test_mean_and_deviation_of_curves_with_the_same_points() -> None:
     assert band.n.tolist() == [3] * 5
 
 
-def test_a_curve_counts_only_where_it_has_been() -> None:
+def test_a_mean_goes_as_far_as_all_its_curves_reach() -> None:
     band = joined(
         [Curve(np.array([0.0, 2.0, 4.0]), np.array([0.0, 2.0, 4.0])), Curve(np.array([1.0, 2.0]), np.array([3.0, 4.0]))]
     )
-    assert band.x.tolist() == [0, 1, 2, 4]
-    assert band.n.tolist() == [1, 2, 2, 1]
-    assert band.mean.tolist() == [0, 2, 3, 4]
+    assert band.x.tolist() == [1, 2]
+    assert band.n.tolist() == [2, 2]
+    assert band.mean.tolist() == [2, 3]
+    apart = joined([Curve(np.array([0.0]), np.array([5.0])), Curve(np.array([1.0]), np.array([7.0]))])
+    assert (apart.x.tolist(), apart.mean.tolist(), apart.n.tolist()) == ([0, 1], [5, 7], [1, 1])
     assert len(joined([]).x) == 0
 
 

@@ -36,7 +36,7 @@ def runs(tmp_path: Path) -> Path:
             write_run(
                 tmp_path / f"{pair}-{seed}",
                 seed,
-                {"val/loss": end, "train/loss": end},
+                {"val/loss": end + seed / 10, "train/loss": end},
                 identity={"objective.pair": pair},
                 points=points(end + seed / 10),
                 name=f"bert-{pair}",
@@ -81,7 +81,7 @@ def test_filter_group_toggle_open_and_watch(browser: Browser, address: str, runs
     browser.click("#group")
     browser.click("label, [role=option]", "objective.pair")
     browser.wait("a line a group", LINES, 2)
-    browser.wait("the groups in figures", "return document.querySelector('#groups')?.innerText.includes('2.00 ± 0.00')")
+    browser.wait("the groups in figures", "return document.querySelector('#groups')?.innerText.includes('2.150 ± 0.071')")
 
     browser.click("#chart .legendtoggle")
     browser.wait("one line switched off", LINES, 1)

@@ -73,7 +73,9 @@ def _note(
     if not drawn.get("selected") and of > len(entries):
         told[0] = f"the first {len(entries)} of {of:,} listed runs; select some, or filter"
     if len(groups) < len(entries):
-        told.append("line: mean over a group's runs that are done (all, where none is); band: ± one standard deviation")
+        told.append(
+            "line: mean over a group's runs that are done (all, where none is), as far as all reach; band: ± one standard deviation"
+        )
     if look.weight:
         told.append(f"smoothed exponentially by {look.weight:g}, each run by itself")
     if not look.metrics:

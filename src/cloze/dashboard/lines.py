@@ -36,10 +36,8 @@ def smoothed(curve: Curve, weight: float) -> Curve:
 
 
 def joined(curves: Sequence[Curve]) -> Band:
-    """The mean of several curves at all places that any has a point at, straight lines between a curve's points.
-
-    A curve counts only where it has points before and after: one that stopped early leaves the mean there, and `n` falls.
-    """
+    """The mean of several curves at all places that any has a point at, straight lines between a curve's points, as far as all of them
+    reach: beyond, the mean would jump where a curve ends. Where none is common to all, as far as any reaches."""
     curves = [curve for curve in curves if len(curve.x)]
     if not curves:
         return Band(np.empty(0), np.empty(0), np.empty(0), np.empty(0, np.int64))
@@ -50,7 +48,7 @@ def joined(curves: Sequence[Curve]) -> Band:
         rows = np.stack([np.interp(x, *_rising(curve), left=np.nan, right=np.nan) for curve in curves])
     there = np.isfinite(rows)
     n = there.sum(axis=0)
-    kept = n > 0
+    kept = n == len(curves) if np.any(n == len(curves)) else n > 0
     x, rows, there, n = x[kept], rows[:, kept], there[:, kept], n[kept]
     mean = np.where(there, rows, 0).sum(axis=0) / n
     squares = np.where(there, (rows - mean) ** 2, 0).sum(axis=0)

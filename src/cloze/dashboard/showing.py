@@ -103,9 +103,18 @@ def samples(entry: Entry) -> list[Any]:
 def settings(entry: Entry, other: Entry | None) -> dict[str, Any]:
     """Rows and columns of the settings, with the other run's beside them."""
     keys = dict.fromkeys([*entry.settings, *(other.settings if other else ())])
-    columns: list[dict[str, Any]] = [{"field": "setting"}, {"field": "value", "headerName": "this run"}]
+    columns: list[dict[str, Any]] = [
+        {"field": "setting", "headerName": "setting"},
+        {"field": "value", "headerName": "this run"},
+    ]
     if other:
-        columns.append({"field": "other", "headerName": other.run.name, "headerTooltip": other.id})
+        columns.append(
+            {
+                "field": "other",
+                "headerName": other.id if other.run.name == entry.run.name else other.run.name,
+                "headerTooltip": other.id,
+            }
+        )
     rows = []
     for key in sorted(keys):
         row = {"setting": key, "value": _word(entry, key)}
