@@ -81,7 +81,9 @@ def test_filter_group_toggle_open_and_watch(browser: Browser, address: str, runs
     browser.click("#group")
     browser.click("label, [role=option]", "objective.pair")
     browser.wait("a line a group", LINES, 2)
-    browser.wait("the groups in figures", "return document.querySelector('#groups')?.innerText.includes('2.150 ± 0.071')")
+    browser.wait(
+        "the groups in figures", "return document.querySelector('#groups')?.innerText.includes('2.150 ± 0.071')"
+    )
 
     browser.click("#chart .legendtoggle")
     browser.wait("one line switched off", LINES, 1)

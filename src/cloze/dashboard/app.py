@@ -15,12 +15,12 @@ from cloze.dashboard.charts import Look
 from cloze.dashboard.drawing import drawing
 from cloze.dashboard.grouping import ARM
 from cloze.dashboard.index import Index
-from cloze.dashboard.listing import DRAWN, Wanted, filtered, listing
+from cloze.dashboard.listing import Wanted, filtered, listing
 from cloze.dashboard.server import guard
 from cloze.dashboard.showing import showing
 from cloze.dashboard.table import shown_metrics
 
-FIRST_LOOK = 1.0  # seconds spent on settings and points before the page is shown; every later look goes on for LOOK
+FIRST_LOOK = 0.3  # seconds spent on settings and points before the page is shown; every later look goes on for LOOK
 LOOK = 0.5
 EVERY = 1.0  # seconds: several pages, and the list and the curves of one, share a look
 
@@ -54,8 +54,6 @@ def _page(index: Index) -> Any:
     now = state.from_query(urlsplit(request.headers.get("Referer", "")).query)  # the page's own address: same origin
     listed = listing(index, Wanted(now.filter, now.group, now.columns)) or {}
     shown, _ = filtered(index, now.filter)
-    ids = list(now.select) or [entry.id for entry in shown[:DRAWN]]
-    listed["drawn"] = {"ids": ids, "of": len(now.select) or len(shown), "selected": bool(now.select)}
     listed["metrics"] = list(now.metrics) if now.metrics is not None else shown_metrics(shown)
     return page.page(index, now, listed)
 
@@ -149,12 +147,11 @@ def _chart(app: Dash, index: Index) -> None:
         Input("group", "value"),
         State("chart-seen", "data"),
         State("opened", "data"),
-        prevent_initial_call=False,
         running=_still("chart"),
     )
     def draw(
         _tick: int,
-        drawn: Mapping[str, Any],
+        drawn: Mapping[str, Any] | None,
         metrics: list[str] | None,
         axis: Any,
         weight: float,
@@ -163,8 +160,8 @@ def _chart(app: Dash, index: Index) -> None:
         seen: Any,
         opened: str | None,
     ) -> tuple[Any, ...]:
-        if ctx.triggered_id == "tick-chart" and opened:
-            raise PreventUpdate  # it is not to be seen
+        if drawn is None or (ctx.triggered_id == "tick-chart" and opened):
+            raise PreventUpdate  # the list comes first; under an open run the curves are not to be seen
         index.refresh(seconds=LOOK, every=EVERY)
         look = Look(metrics or [], axis, float(weight or 0), "x" in (log or ()), "y" in (log or ()))
         answer = drawing(index, drawn, look, group, seen)

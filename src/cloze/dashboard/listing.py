@@ -16,8 +16,6 @@ from cloze.dashboard.index import Entry, Index
 from cloze.dashboard.query import parse
 from cloze.errors import Refusal
 
-DRAWN = 50  # runs whose curves are drawn where none is selected
-
 
 @dataclass(frozen=True)
 class Wanted:

@@ -39,7 +39,7 @@ def page(index: Index, state: State, listed: dict[str, Any]) -> Any:
             dcc.Store(id="said", data=state.filter),  # the filter, a moment after the last key
             dcc.Store(id="opened", data=state.run),
             dcc.Store(id="seen", data=listed["seen"]),
-            dcc.Store(id="drawn", data=listed["drawn"]),
+            dcc.Store(id="drawn"),
             dcc.Store(id="chart-seen"),
             dcc.Store(id="run-seen"),
             dcc.Store(id="address"),

@@ -1,7 +1,7 @@
 // What the page does without asking the server.
 (function () {
   "use strict";
-  const MOST = 50; // runs that are drawn where none is selected: listing.DRAWN
+  const MOST = 50; // runs that are drawn where none is selected
   let pause = 0;
   const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
   const skip = () => window.dash_clientside.no_update;
@@ -14,8 +14,8 @@
       // The runs to draw: those selected, else the first of those listed, in the list's own order.
       drawn(selected, listed, now) {
         const chosen = Array.isArray(selected) ? selected.map(row => row.id) : (selected && selected.ids) || [];
-        if (!chosen.length && !listed) return skip();
-        const all = (listed || []).map(row => row.id);
+        if (!listed) return skip(); // the grid is not so far
+        const all = listed.map(row => row.id);
         const next = chosen.length
           ? {ids: chosen, of: chosen.length, selected: true}
           : {ids: all.slice(0, MOST), of: all.length, selected: false};
