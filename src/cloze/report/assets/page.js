@@ -99,7 +99,7 @@
       hoverlabel: {bgcolor: variable("--raised"), bordercolor: variable("--line"), font: {color: variable("--text")}, namelength: -1},
     };
   }
-  const config = {responsive: true, displaylogo: false, modeBarButtons: [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]]};
+  const config = {responsive: true, displaylogo: false, showSendToCloud: false, plotlyServerURL: "", modeBarButtons: [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]]};
   const faint = (hex, share) => `rgba(${[1, 3, 5].map(n => parseInt(hex.slice(n, n + 2), 16)).join(",")},${share})`;
   const shown = () => data.arms.map((arm, n) => [arm, n]).filter(([arm]) => !hidden.has(arm.name));
 
