@@ -111,7 +111,7 @@ def refuse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
         ),
         (
             "data=glue/mrpc data.path=. objective=tag",
-            ["learns from tagged records", "world/{ner,pos,srl,unseen_words}"],
+            ["learns from tagged records", "world/{constituents,ner,pos,srl,unseen_words}"],
         ),
         ("data=glue/mprc", ["data=glue/mprc is not there; did you mean glue/mrpc? Accepted: glue/all, glue/ax"]),
         ("data=wrld", ["did you mean world?", "superglue/…"]),
