@@ -51,6 +51,10 @@ TASKS = {
         "sentiment (SST-2, 4,000 phrases)", "accuracy", "validation",
         ("data=glue/sst2", "data.path={data}/glue", "labelled_examples=4000", "budget.epochs=3"),
     ),
+    "sst2_few": Task(
+        "sentiment (SST-2, 500 phrases)", "accuracy", "validation",
+        ("data=glue/sst2", "data.path={data}/glue", "labelled_examples=500", "budget.epochs=12"),
+    ),
     "mrpc": Task(
         "paraphrase (MRPC, all)", "f1", "validation",
         ("data=glue/mrpc", "data.path={data}/glue", "budget.epochs=3"),

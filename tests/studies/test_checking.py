@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from cloze.errors import Refusal
+from cloze.folder import RunFolder
+from cloze.studies.ending import judge
+from cloze.studies.file import read, shipped
 from cloze.studies.jobs import check_all, jobs_of
 from cloze.studies.run import shares
-from cloze.studies.study import Study
+from cloze.studies.study import Study, from_file
 from cloze.training.hardware import cores
 
 COMMON = ("model=bert", "objective=mlm", "hardware.accelerator=cpu")
@@ -73,3 +77,24 @@ def test_how_many_at_a_time_and_threads_for_each(monkeypatch: pytest.MonkeyPatch
     assert shares(plain, False, None, [1]) == (1, None)  # a single job measures what is best
     said = Study("test", tmp_path, (), {}, parallel=2)
     assert shares(said, False, None, [1] * 20) == (2, 4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, path in shipped().items() if read(path).search is None])
+def test_a_shipped_study_can_be_run(name: str) -> None:
+    # init= names a checkpoint that is not there, and what lies there decides nothing of the check but the family
+    words = [f"sweeps={name}", *(["init=null", "model=bert"] if name == "finetune_vs_scratch" else [])]
+    its = from_file(words)
+    if name == "finetune_vs_scratch":
+        its = replace(its, arms={arm: tuple(w for w in ws if w != "finetune=scratch") for arm, ws in its.arms.items()})
+    checking = check_all(its, jobs_of(its))
+    assert len(checking.jobs) == len(its.arms) * len(its.seeds) * (1 + len(its.after))
+    assert name == "finetune_vs_scratch" or not checking.remarks  # two arms that are the same run
+
+
+def test_a_refusal_is_told_even_where_an_earlier_attempt_left_a_reason(tmp_path: Path) -> None:
+    RunFolder(tmp_path).record("failed", reason="the loss is not a number")
+    log = tmp_path / "log"
+    log.write_text("error: output_dir is in use by process 7\n", encoding="utf-8")
+    assert judge(tmp_path, 2, log, 0).reason == "output_dir is in use by process 7"
+    assert judge(tmp_path, 1, log, 0).reason == "the loss is not a number"

@@ -157,6 +157,7 @@ def test_a_file_that_cannot_be(file: Path, change: tuple[str, str], said: str | 
         ("sweeps=mask_ratio sweeps.baseline=mask_ratio=0.2", "the baseline mask_ratio=0.2 is not an arm; did you mean mask_ratio=0."),
         ("sweeps=nsp_vs_sop objective=mlm", "objective=mlm: the arms of nsp_vs_sop differ in that"),
         ("sweeps=nsp_vs_sop model=bert,roberta", "model=bert,roberta: the arms of nsp_vs_sop are in its file"),
+        ("sweeps=search_learning_rate model=bert,roberta", "model=bert,roberta: what is searched of search_learning_rate is in its file"),
         ("sweeps=mask_ratio plan=true", "plan=true looks at one run"),
         ("sweeps=mask_ratio resume=outputs/x", "the same sentence again goes on where it stopped"),
         ("sweeps=mask_ratio hydra.sweep.dir=x", "the study's folder is output_dir=FOLDER"),

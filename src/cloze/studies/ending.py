@@ -48,7 +48,8 @@ def judge(folder: Path, returncode: int, log: Path, start: int, out_of_memory: b
         reason = f"left with sys.exit({returncode}) before its end"
     elif facts.get("status") == "preempted" and returncode > 128:
         reason = f"stopped by {_name(returncode - 128)}, with a checkpoint"
-    elif errors and (not reason or reason in errors[-1]):  # which says the kind of error, too
+    elif errors and (not reason or reason in errors[-1] or returncode == 2):
+        # It says the kind of error, too; and what is refused (2) has not come as far as its record, where an earlier reason may stand
         reason = errors[-1]
     elif not reason:
         reason = f"ended with exit code {returncode} before its end, and said no reason"

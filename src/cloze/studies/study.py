@@ -74,10 +74,11 @@ def from_file(words: Sequence[str]) -> Study:
     file = read(path)
     several, plain = axes(said)
     of_file = {key: [spelt(each) for each in values] for key, values in file.grid.items()}
-    if file.arms and several.keys() - {"seed"}:
+    if (file.arms or file.search) and several.keys() - {"seed"}:
         key = next(key for key in several if key != "seed")
+        what = "what is searched" if file.search else "the arms"
         raise Refusal(
-            f"{key}={','.join(several[key])}: the arms of {name} are in its file, so a word has one value here"
+            f"{key}={','.join(several[key])}: {what} of {name} {'is' if file.search else 'are'} in its file, so a word has one value here"
         )
     of_file |= several | {key_of(word): [word.partition("=")[2]] for word in plain if key_of(word) in of_file}
     seeds = _seeds(of_file.pop("seed", []), plain) or file.seeds
