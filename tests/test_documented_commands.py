@@ -140,4 +140,5 @@ def shortened(words: list[str]) -> list[str]:
     small += [] if any(word.startswith("init=") for word in words) else ["size=tiny"]
     small += ["batch_size=16"] if any(word.startswith("experiment=") for word in words) else []
     small += ["sweeps.seeds=[1]", "sweeps.after=[]"] if any(word.startswith("sweeps=") for word in words) else []
+    small += ["objective.mask_ratio=0.15"] if "sweeps=mask_ratio" in words else []
     return [*kept, *(word for word in small if word.partition("=")[0] not in {k.partition("=")[0] for k in kept})]

@@ -111,6 +111,7 @@ SAID = {  # as `cloze predict` takes it: what is one example has tabs between it
     "classify": "Clara lost the lamp.\tThe lamp was lost by Clara.", "verbalise": "Clara lost the lamp.\tThe lamp was lost by Clara.",
     "tag": "Clara lost the lamp .", "choose": "Clara came in.\t\tShe sat down.\tIt was late.",
     "extractive_qa": "Who lost the lamp?\tClara lost the lamp.",
+    "sequence_to_sequence": "Clara lost the lamp.",
 }  # fmt: skip
 
 
@@ -132,6 +133,8 @@ def test_a_run_that_learnt_from_labels_is_used(model: str, objective: str, folde
         assert answer in ("0", "1")
     elif objective == "tag":
         assert [pair.rpartition("/")[0] for pair in str(answer).split(" ")] == SAID[objective].split()
+    elif objective == "sequence_to_sequence":
+        assert isinstance(answer, str)  # whatever a model of two steps writes, it ends
     else:
         assert answer in texts if objective == "choose" else str(answer) in texts[0]
     (vectors,) = loaded.predict(["Clara lost the lamp."], task="vectors")

@@ -140,7 +140,7 @@ def test_a_run_is_asked_on_its_own_validation_text(tmp_path: Path, capsys: pytes
     assert scores["alone"].count > 20 and all(np.isfinite(score.nats) for score in scores.values())
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_translation_model_uses_the_translation_and_a_masked_one_does_not(tmp_path: Path) -> None:
     """The direction of docs/models/xlm.md's experiment, in small."""
     small = ("data.topics=4", "data.documents=2000", "data.validation_documents=100", "optimizer.learning_rate=2e-3")

@@ -344,7 +344,7 @@ def test_trials_are_of_a_search(tmp_path: Path) -> None:
         from_file(["sweeps=mask_ratio", "sweeps.trials=3"])
 
 
-@pytest.mark.slow
+@pytest.mark.exhaustive
 def test_a_whole_search(file: Path, capfd: pytest.CaptureFixture[str]) -> None:
     words = [f"sweeps={file}", "output_dir=found", "sweeps.parallel=1"]
     assert cli._guarded(cli._train, words) == 0

@@ -328,9 +328,10 @@ def test_killed_like_a_machine_that_lost_power(tmp_path: Path) -> None:
     assert not list((tmp_path / "killed" / "checkpoints").glob(".*"))
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("objective", ["mlm", "mlm_sop"])
+@pytest.mark.parametrize(
+    "objective", [pytest.param("mlm", marks=pytest.mark.exhaustive), pytest.param("mlm_sop", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(("workers", "micro"), [(0, 8), (2, 8), (0, 2), (2, 2)])
 def test_twenty_kills(tmp_path: Path, objective: str, workers: int, micro: int) -> None:
     settings: dict[str, Any] = {
