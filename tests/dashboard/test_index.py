@@ -193,3 +193,11 @@ def test_jobs_of_a_study_are_there_before_they_have_a_run(tmp_path: Path) -> Non
     index.refresh()
     begun = index.find(entries["sop1"].id)
     assert begun is not None and begun.status == "done" and begun.place == entries["sop1"].place
+
+
+def test_studies_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    for folder in ("studies/grid-1", "studies/grid-2", "mine"):
+        write_study(tmp_path / folder, {"a": {1: {"val/loss": 1.0}}})
+    index = Index(tmp_path)
+    index.refresh()
+    assert {entry.place.study for entry in index.all() if entry.place} == {"grid-1", "grid-2", "mine"}

@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -192,10 +192,15 @@ class Index:
             now = stamp(folder / report_studies.FILE)
             if now != self._study_stamps.get(folder):
                 with contextlib.suppress(Refusal):  # half-written, or none of ours: what was known stands
-                    self.studies[folder] = report_studies.read_study(folder)
+                    study = report_studies.read_study(folder)
+                    self.studies[folder] = replace(study, name=self._called(folder, study.name))
                     self._study_stamps[folder] = now
         for folder in [folder for folder in self.studies if folder not in folders]:
             del self.studies[folder], self._study_stamps[folder]
+
+    def _called(self, folder: Path, name: str) -> str:
+        """A study by its folder: several may have one name, all of `-m` have, and their arms are not to be taken for each other's."""
+        return name if folder == self.root else self._id(folder).removeprefix("studies/")
 
     def _id(self, folder: Path) -> str:
         return folder.relative_to(self.root).as_posix() if folder.is_relative_to(self.root) else folder.as_posix()
