@@ -51,6 +51,10 @@ TASKS = {
         "sentiment (SST-2, 4,000 phrases)", "accuracy", "validation",
         ("data=glue/sst2", "data.path={data}/glue", "labelled_examples=4000", "budget.epochs=3"),
     ),
+    "sst2_mean": Task(
+        "sentiment (SST-2, 4,000 phrases, mean of the states)", "accuracy", "validation",
+        ("data=glue/sst2", "data.path={data}/glue", "labelled_examples=4000", "budget.epochs=3", "objective.pooling=mean"),
+    ),
     "sst2_few": Task(
         "sentiment (SST-2, 500 phrases)", "accuracy", "validation",
         ("data=glue/sst2", "data.path={data}/glue", "labelled_examples=500", "budget.epochs=12"),
