@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -24,6 +24,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from cloze.errors import Refusal, nearest
+from cloze.schema import leaves
 
 OPEN = (
     "objective.weights",
@@ -129,7 +130,7 @@ def compose(words: Sequence[str]) -> Composed:
 
 def as_settings(config: DictConfig) -> dict[str, Any]:
     """The config as plain containers, all references resolved. Raises Refusal where one cannot be."""
-    missing = [path for path, value in _leaves(OmegaConf.to_container(config, resolve=False)) if value == "???"]
+    missing = [path for path, value in leaves(OmegaConf.to_container(config, resolve=False)) if value == "???"]
     if missing:
         raise Refusal("\n".join(f"{key} is missing: say {key}=…" for key in missing))
     try:
@@ -230,7 +231,7 @@ def _explain(fault: Exception, words: Sequence[str], overrides: list[Override]) 
 def unknown_key(key: str, config: DictConfig | dict[str, Any]) -> str:
     """`objective.mask_rato is not a setting`, with the nearest setting at that place or anywhere."""
     plain = OmegaConf.to_container(config, resolve=False) if isinstance(config, DictConfig) else config
-    everywhere = [path for path, _ in _leaves(plain) if not path.endswith("_target_")]
+    everywhere = [path for path, _ in leaves(plain) if not path.endswith("_target_")]
     parent = key.rpartition(".")[0]
     siblings = (
         [path for path in everywhere if path.startswith(f"{parent}.")]
@@ -257,14 +258,6 @@ def unknown_key(key: str, config: DictConfig | dict[str, Any]) -> str:
 
 def _plain(config: Any) -> dict[str, Any]:
     return cast("dict[str, Any]", OmegaConf.to_container(config, resolve=False))
-
-
-def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, dict) and node:
-        for name, child in node.items():
-            yield from _leaves(child, f"{prefix}.{name}" if prefix else str(name))
-    else:
-        yield prefix, node
 
 
 def _has(config: DictConfig, key: str) -> bool:

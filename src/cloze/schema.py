@@ -9,7 +9,7 @@ import importlib
 import inspect
 import math
 import types
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -60,6 +60,15 @@ def own(built: type, settings: dict[str, Any]) -> dict[str, Any]:
     """Of settings that several classes share, those that this one takes: a half of an objective has not all of them."""
     named = inspect.signature(built).parameters
     return {name: value for name, value in settings.items() if name in named}
+
+
+def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of a tree of mappings, each with its dotted place; an empty mapping is one."""
+    if isinstance(node, dict) and node:
+        for name, child in node.items():
+            yield from leaves(child, f"{prefix}.{name}" if prefix else str(name))
+    else:
+        yield prefix, node
 
 
 def faults(built: Sequence[type], settings: dict[str, Any], where: str, runtime: Iterable[str] = ()) -> list[str]:

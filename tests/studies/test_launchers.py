@@ -27,7 +27,6 @@ def test_a_launcher_runs_every_job_in_a_process_of_its_own(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
-    pytest.importorskip(f"hydra_plugins.hydra_{launcher.partition('_')[0]}_launcher")
     monkeypatch.chdir(tmp_path)
     words = ["-m", *SMALL, "seed=1,2", f"hydra/launcher={launcher}", "hydra.sweep.dir=jobs", *further]
     monkeypatch.setattr("sys.argv", ["train.py", *words])

@@ -7,7 +7,6 @@ take longer, so a look spends at most so many seconds on them; the next one goes
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import threading
 import time
@@ -21,7 +20,7 @@ from cloze.dashboard.series import Series, Stamp, stamp
 from cloze.errors import Refusal
 from cloze.folder import RunFolder
 from cloze.report import studies as report_studies
-from cloze.report.collect import Run
+from cloze.report.collect import Run, is_number
 from cloze.report.studies import Job, Study
 
 INSIDE_RUNS = {"checkpoints", "model", "wandb", "tensorboard"}  # folders of a run: no runs lie below them
@@ -297,8 +296,3 @@ def _folders(root: Path) -> Iterator[tuple[Path, set[str]]]:
 
 def _pairs(value: Any) -> Sequence[tuple[str, Any]]:
     return list(value.items()) if isinstance(value, dict) else []
-
-
-def is_number(value: Any) -> bool:
-    """Whether a figure is one: finite, and no truth value."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

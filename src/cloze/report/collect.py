@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from cloze.errors import Refusal
 from cloze.folder import RunFolder
+from cloze.schema import leaves
 
 Axis = Literal["step", "tokens", "flops", "seconds"]
 AXES: tuple[Axis, ...] = ("step", "tokens", "flops", "seconds")
@@ -78,7 +79,7 @@ class Run:
             tree: Any = yaml.load((self.folder / "config.yaml").read_text(encoding="utf-8"), Loader=_LOADER)  # type: ignore[no-untyped-call]
         except (OSError, ValueError, yaml.YAMLError):
             return {}
-        flat = dict(_leaves(tree)) if isinstance(tree, dict) else {}
+        flat = dict(leaves(tree)) if isinstance(tree, dict) else {}
         return {key: _resolved(value, flat) for key, value in flat.items()}
 
     @cached_property
@@ -101,7 +102,7 @@ class Run:
                 found |= {f"score/{split}/{name}": value for name, value in scores.items()}
         for name, run in self.evaluations.items():
             found |= {f"{name}:{key}": value for key, value in run.figures.items()}
-        return {key: float(value) for key, value in found.items() if _is_number(value)}
+        return {key: float(value) for key, value in found.items() if is_number(value)}
 
     @cached_property
     def points(self) -> Sequence[Mapping[str, Any]]:
@@ -118,7 +119,7 @@ class Run:
         xs, ys = [], []
         for point in self.points if rate else ():
             x, y = point.get(column), point.get(metric)
-            if _is_number(x) and _is_number(y):
+            if is_number(x) and is_number(y):
                 xs.append(x * rate)
                 ys.append(y)
         return Curve(np.asarray(xs, np.float64), np.asarray(ys, np.float64))
@@ -150,20 +151,13 @@ def find(*roots: Path) -> list[Run]:
     return list(found.values())
 
 
-def _is_number(value: Any) -> TypeGuard[float]:
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether a figure is one: finite, and no truth value."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _REFERENCE = re.compile(r"\$\{([\w.]+)\}")
-
-
-def _leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    if isinstance(node, dict) and node:
-        for name, child in node.items():
-            yield from _leaves(child, f"{prefix}.{name}" if prefix else str(name))
-    else:
-        yield prefix, node
 
 
 def _resolved(value: Any, flat: Mapping[str, Any], depth: int = 5) -> Any:

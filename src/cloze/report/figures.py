@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cloze.report.collect import Run
+from cloze.report.collect import Run, is_number
 from cloze.report.comparison import Arm, Comparison
 
 POINTS = 1000  # of a line; more cannot be told apart on a screen
@@ -50,7 +50,7 @@ def thin(values: Sequence[float], most: int) -> list[float]:
 def _metrics_of(point: Mapping[str, Any]) -> Iterator[str]:
     if isinstance(point.get("step"), int | float):
         for key, value in point.items():
-            if key not in _HEAD and _is_number(value):
+            if key not in _HEAD and is_number(value):
                 yield key
 
 
@@ -134,7 +134,7 @@ def _seeds(comparison: Comparison, arm: Arm) -> list[int]:
 
 
 def _axis(values: Sequence[Any]) -> tuple[list[float | None], list[tuple[float, str]]]:
-    if all(map(_is_number, values)):
+    if all(map(is_number, values)):
         return _numeric_axis(values)
     names = list(dict.fromkeys(short(value) for value in values))
     place = {name: (n + 0.5) / len(names) for n, name in enumerate(names)}
@@ -285,11 +285,7 @@ def short(value: Any, most: int = 24) -> str:
     return word if len(word) <= most else word[: most - 1] + "…"
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
 def _rounded(value: Any, digits: int) -> float | int | None:
-    if not _is_number(value):
+    if not is_number(value):
         return None
     return value if isinstance(value, int) else float(f"{value:.{digits}g}")

@@ -76,10 +76,6 @@ class Trials:
 
     # --- what comes next ---------------------------------------------------------------------------------------------------
 
-    def unfinished(self) -> list[Tried]:
-        """Those that had begun when the search was stopped: their runs go on where they stand."""
-        return [tried for tried in self.all() if tried.outcome == "running" and tried.number not in self._live]
-
     def take_up(self, tried: Tried) -> Tried:
         """Has an unfinished trial go on."""
         import optuna
