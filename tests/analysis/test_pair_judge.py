@@ -129,6 +129,22 @@ def test_an_ignorant_model_is_at_chance(numbered: tuple[TokenizedCorpus, Vocabul
     assert scores["judge/sop_probe_accuracy"] == pytest.approx(0.5, abs=0.05)
 
 
+def test_masked_words_are_those_of_the_text_whatever_the_loss() -> None:
+    """A model that always says one word is right as often as the word stands in the text, with each of the losses alike."""
+    corpus, words = random_corpus(30_000, size=12), vocabulary(12)
+    model = Bert(12, 48, pooler=True, layers=1, width=16, heads=2, inner=16)
+    found = []
+    for pair in ("none", "nsp", "sop"):
+        objective = MaskedLM(model, words, pair=pair)  # type: ignore[arg-type]
+        with torch.no_grad():
+            objective.head.bias[7] = 1e3  # type: ignore[index]
+        found.append(PairJudge(["mlm"], corpus, corpus, words, 48, 0, pairs=500)(model, objective))
+    assert found[0] == found[1] == found[2]
+    share = float((corpus.tokens == 7).mean())
+    hidden = 500 * 0.15 * 40
+    assert found[0]["judge/mlm_accuracy"] == pytest.approx(share, abs=4 * (share * (1 - share) / hidden) ** 0.5)
+
+
 def test_judging_leaves_the_run_as_it_was() -> None:
     corpus, words = random_corpus(4000, size=99), vocabulary(99)
     torch.manual_seed(0)
@@ -157,14 +173,14 @@ def test_a_corpus_that_has_no_pairs_is_refused_beforehand() -> None:
 
 def test_a_run_is_judged_at_its_end_and_its_weights_are_the_same(tmp_path: Path) -> None:
     digests = []
-    for name, asked in (("plain", ()), ("judged", ("nsp", "sop"))):
+    for name, asked in (("plain", ()), ("judged", ("mlm", "nsp", "sop"))):
         made = jobs.parts(objective="mlm_sop", steps=4)
         made.objective.judge = asked  # type: ignore[assignment]
         folder = RunFolder.take(tmp_path / name, None, "test")
         facts = train(made, folder)
         digests.append(facts["weights_sha256"])
         scores = {name: value for name, value in facts["metrics"].items() if name.startswith("judge/")}
-        assert len(scores) == 2 * len(asked)
+        assert len(scores) == (5 if asked else 0)
         if asked:
             last = list(folder.points())[-1]
             assert {name: last[name] for name in scores} == scores

@@ -1,13 +1,16 @@
-"""Whether a model knows that two segments follow each other (NSP) and in which order (SOP), whatever loss trained it.
+"""Whether a model knows that two segments follow each other (NSP) and in which order (SOP), whatever loss trained it; and how well it
+fills masks in one and the same text.
 
-Two measures that answer different questions:
+For pairs two measures, that answer different questions:
 
 - the *head*: the trained pair head on the data of each task, also of the one that it was not trained for. This is what table 5 of
   ALBERT's paper (Lan et al. 2019, https://arxiv.org/abs/1909.11942) shows. Only a run with a pair loss has a head.
 - the *probe*: a logistic regression on the frozen [CLS] vectors of the last layer, fitted on pairs of the training split: what the
   model's states hold, used or not.
 
-Both read text in which nothing is hidden, as one segment pair, with random partners for NSP, in every run alike.
+Both read text in which nothing is hidden, as one segment pair, with random partners for NSP, in every run alike. Masked words (`mlm`) are
+those of pairs as they stand in the text, 15 % of the tokens: the inputs that a run is validated with hold its own second halves, so
+what is right there does not compare.
 """
 
 from __future__ import annotations
@@ -26,9 +29,10 @@ from cloze.data.batches import batch_of
 from cloze.errors import Refusal
 from cloze.models.base import Bidirectional
 from cloze.objectives.base import Examples
+from cloze.objectives.cross_entropy import token_cross_entropy
 from cloze.objectives.mlm import MaskedExamples, MaskedLM
 
-Task = Literal["nsp", "sop"]
+Task = Literal["mlm", "nsp", "sop"]
 PENALTY = 1.0  # of the probe's squared weights, against a sum over pairs: scikit-learn's C=1 on standardised features
 
 
@@ -41,17 +45,24 @@ class _Pairs:
     root: int
     count: int
 
+    def _drawn(self, start: int, size: int) -> tuple[NDArray[np.int64], keyed.Keys]:
+        numbers = np.arange(start, min(start + size, self.count))
+        return numbers % len(self.examples), keyed.keys(self.root, numbers)
+
+    def masked(self, start: int, size: int) -> Sample:
+        """Pairs start … start + size - 1, some tokens hidden."""
+        return self.builder.sample(self.examples, *self._drawn(start, size))
+
     def batch(self, start: int, size: int) -> Sample:
         """Pairs start … start + size - 1, nothing hidden."""
-        numbers = np.arange(start, min(start + size, self.count))
-        indices, keys = numbers % len(self.examples), keyed.keys(self.root, numbers)
-        inputs, _, _, pairs = self.builder.read(self.examples, indices, keys)
+        numbers, keys = self._drawn(start, size)
+        inputs, _, _, pairs = self.builder.read(self.examples, numbers, keys)
         assert pairs is not None
         return Sample(inputs, {"pair": pairs.labels}, {"pair": len(numbers)})
 
 
 class PairJudge:
-    """Holds the pairs that models are judged on. Raises Refusal, before anything is trained, where a corpus has none.
+    """Holds the pairs that models are judged on. Raises Refusal where a corpus has none.
 
     `pairs` is how many each split gives for each task. The pairs depend on `seed` and the corpora alone, not on the model.
     """
@@ -68,7 +79,7 @@ class PairJudge:
     ) -> None:
         self._data: dict[Task, tuple[_Pairs, _Pairs]] = {}
         for task in tasks:
-            builder = MaskedExamples(vocabulary, length, format="segment_pair", pair=task)
+            builder = MaskedExamples(vocabulary, length, format="segment_pair", pair="none" if task == "mlm" else task)
             both = []
             for split, corpus in (("train", train), ("validation", validation)):
                 try:
@@ -85,7 +96,8 @@ class PairJudge:
         device: torch.device | str | None = None,
         batch_size: int = 64,
     ) -> dict[str, float]:
-        """Accuracies from 0 to 1 by name: judge/nsp_probe_accuracy and, where there is a pair head, judge/nsp_head_accuracy, …
+        """Accuracies from 0 to 1 by name: judge/nsp_probe_accuracy and, where there is a pair head, judge/nsp_head_accuracy, …;
+        judge/mlm_accuracy.
 
         The model stays in the mode (training or not) that it was in; no random number is drawn.
         """
@@ -96,6 +108,9 @@ class PairJudge:
         scores: dict[str, float] = {}
         try:
             for task, (train, validation) in self._data.items():
+                if task == "mlm":
+                    scores["judge/mlm_accuracy"] = _filled(model, objective, validation, device, batch_size)
+                    continue
                 vectors, labels, right = _read(model, objective, validation, device, batch_size)
                 if right is not None:
                     scores[f"judge/{task}_head_accuracy"] = float(right.mean())
@@ -105,6 +120,21 @@ class PairJudge:
             for module, mode in modes:
                 module.train(mode)
         return scores
+
+
+def _filled(
+    model: Bidirectional, objective: MaskedLM, data: _Pairs, device: torch.device | str, batch_size: int
+) -> float:
+    """The share of the hidden tokens that the model gives the most probability."""
+    right = count = 0
+    with torch.inference_mode():
+        for start in range(0, data.count, batch_size):
+            batch = batch_of(data.masked(start, batch_size)).to(device)
+            hidden = model(batch).last.index_select(0, batch.targets["at"])
+            _, hit = token_cross_entropy(objective.head, hidden, model.word_embedding, batch.targets["tokens"])
+            right += int(hit.sum())
+            count += len(hit)
+    return right / count
 
 
 def _read(

@@ -75,7 +75,7 @@ class MaskedExamples(ExampleBuilder):
         pair: Pair = "none",
         negatives: Negatives | None = None,
         pair_rules: PairRules | None = None,
-        judge: list[Literal["nsp", "sop"]] | None = None,
+        judge: list[Literal["mlm", "nsp", "sop"]] | None = None,
     ) -> None:
         check_share("mask_ratio", mask_ratio, lowest_excluded=True)
         if judged_at is not None:
@@ -168,7 +168,8 @@ class MaskedExamples(ExampleBuilder):
         the whole corpus, as their partner may come from anywhere."""
         for task in self._judged:  # refuses, before anything is trained, a corpus that the judge could not use
             try:
-                PairSampler(task, "random", "paper", self.length - 3, 0.1, False).chunks(corpus)
+                pair: Pair = "none" if task == "mlm" else task
+                PairSampler(pair, "random", "paper", self.length - 3, 0.1, False).chunks(corpus)
             except Refusal as refusal:
                 raise Refusal(f"objective.judge={task}: {refusal}") from None
         special = special_places(corpus, self._special)
@@ -326,7 +327,7 @@ class MaskedLM(Objective[Bidirectional, Text]):
         vocabulary: Vocabulary,
         pair: Pair = "none",
         pair_loss_weight: float | None = None,
-        judge: list[Literal["nsp", "sop"]] | None = None,
+        judge: list[Literal["mlm", "nsp", "sop"]] | None = None,
     ) -> None:
         super().__init__()
         if pair_loss_weight is not None and pair == "none":
@@ -368,7 +369,7 @@ class MaskedLM(Objective[Bidirectional, Text]):
         validation: TokenizedCorpus,
         seed: int,
     ) -> dict[str, float]:
-        """NSP and SOP, where `judge` asks for them."""
+        """Masked words, NSP and SOP, where `judge` asks for them."""
         if not self.judge:
             return {}
         from cloze.analysis.pair_judge import PairJudge
