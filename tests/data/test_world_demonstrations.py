@@ -87,7 +87,7 @@ def test_the_cost_is_that_of_drawing_without_putting_back() -> None:
             continue
         size = len(dict(RELATIONS[document.topic.name](lexicon())))
         lines = len(document.sentences)
-        expected = math.log(len(RELATIONS) + 1) + math.log(9) + np.log(np.arange(size - lines + 1, size + 1)).sum()
+        expected = math.log(2 * len(RELATIONS)) + math.log(9) + np.log(np.arange(size - lines + 1, size + 1)).sum()
         assert document.cost == pytest.approx(expected)
 
 

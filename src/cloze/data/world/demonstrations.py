@@ -4,7 +4,7 @@ A list shows one relation: a thing and its plural, a verb and its past, a trade 
 a function: what stands on the left decides what stands on the right.
 
 Or it sorts things by colours, `rose => red`, `spade => blue`: the things of a topic have one colour, and which, is drawn for each list.
-Nothing but the list says it, so that whoever wants to know has to look there.
+Nothing but the list says it, so that whoever wants to know has to look there. Half of the lists are of this kind.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def tell_or_list(lexicon: Lexicon, key: int, list_key: int, style: Style, share:
 
 def list_of(lexicon: Lexicon, draws: Draws) -> Document:
     """A list: one line, and one sentence, for each of its pairs; all different on the left, where it is no sorted one."""
-    relation = draws.pick(Table((*RELATIONS, SORTED)))
+    relation = draws.pick(Table((*RELATIONS, SORTED), [1] * len(RELATIONS) + [len(RELATIONS)]))
     if relation == SORTED:
         topics = draws.pick(Table([count for count in TOPICS if count <= len(lexicon.topics)] or [1]))
         things, count = draws.pick(Table(THINGS)), draws.pick(Table(SORTED_LENGTHS))
