@@ -13,6 +13,7 @@ from cloze import __version__
 from cloze.check import Checked, check
 from cloze.compose import Composed, choices, compose, parse, target
 from cloze.data.base import TaskCorpus
+from cloze.deciding import deciding
 from cloze.errors import Refusal, with_article
 from cloze.folder import RunFolder, is_follower
 from cloze.starting import refuse_architecture
@@ -159,22 +160,21 @@ def _label_names(prepared: Prepared) -> dict[str, list[str]]:
 
 
 def identity(prepared: Prepared) -> dict[str, Any]:
-    """Everything that decides the weights, flat: a run can only be resumed as what it was."""
-    settings = prepared.checked.settings
-    groups = ("model", "objective", "optimizer", "schedule", "budget")
-    flat = {f"{group}.{key}": value for group in groups for key, value in settings[group].items()}
+    """Everything that decides the weights and what they are judged by, flat: a run can only be resumed as what it was. Data, tokenizer
+    and the weights that it starts from are their digests."""
+    checked = prepared.checked
+    precision = checked.nodes["hardware"].build().resolve(checked.top.batch_size).precision
+    found = deciding(checked.settings, precision)
+    digested = ["data", "tokenizer"]
+    if checked.nodes["finetune"].build().plain:  # else a run from before there was a choice could not go on
+        digested.append("finetune")
+    found = {key: value for key, value in found.items() if key.partition(".")[0] not in digested}
+    if found["labelled_examples"] is None:  # likewise
+        del found["labelled_examples"]
     if prepared.corpus.language_sampling is not None:
-        flat["data.language_sampling"] = prepared.corpus.language_sampling
-    if (
-        not prepared.checked.nodes["finetune"].build().plain
-    ):  # else a run from before there was a choice could not go on
-        flat |= {f"finetune.{key}": value for key, value in settings["finetune"].items()}
-    return flat | {
-        "seed": settings["seed"],
-        "length": settings["length"],
-        "batch_size": settings["batch_size"],
+        found["data.language_sampling"] = prepared.corpus.language_sampling
+    return found | {
         "init": prepared.initial_weights,
-        **({} if settings["labelled_examples"] is None else {"labelled_examples": settings["labelled_examples"]}),
         "data": prepared.train_text.fingerprint,
         "tokenizer": prepared.tokenizer.fingerprint,
     }

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cloze.deciding import LATER
 from cloze.errors import Preempted, Refusal, RunFailure, did_you_mean
 from cloze.folder import RunFolder, provenance
 from cloze.training import checkpoints
@@ -56,8 +57,8 @@ class Parts:
     """Everything that a run is made of, built and checked.
 
     `config` is the composed run as plain containers (for trackers and records), `config_text` the same as YAML. `identity` holds,
-    flat and plain, what decides the weights (model, objective, data and tokenizer fingerprints, optimizer, schedule, budget, seed,
-    geometry of a batch): a resumed run must have the same, save for the keys in `may_differ`.
+    flat and plain, what decides the weights and what they are judged by (cloze.deciding; digests of data and tokenizer): a resumed run must
+    have the same, save for the keys in `may_differ`.
     `description` is what `models.storage.save_model` writes; `save_tokenizer` puts the tokenizer into a folder.
     """
 
@@ -277,9 +278,6 @@ class _Session:
         """The newest valid checkpoint of the run to go on with. Raises Refusal where that was another run."""
         if not self.folder.resumed:
             return None
-        _refuse_another_run(
-            before.get("identity") or {}, _plain(self.parts.identity), self.parts.may_differ, self.folder.path
-        )
         now = self.resolved.precision
         precision = before.get("hardware", {}).get("precision", now)
         if precision != now:
@@ -288,6 +286,10 @@ class _Session:
                 f"{self.folder.path} is another run than this one: hardware.precision ({there} there, {here} here); "
                 f"hardware.precision={there} goes on with it"
             )
+        identity = _plain(self.parts.identity)
+        unsaid = {key: identity[key] for key in LATER if key in identity}  # in a record that is older than these
+        recorded = {**unsaid, **(before.get("identity") or {})}
+        _refuse_another_run(recorded, identity, self.parts.may_differ, self.folder.path)
         path, faults = checkpoints.newest_valid(self.folder.checkpoints)
         for fault in faults:
             self.voice.warn(fault)

@@ -56,6 +56,21 @@ def test_data_are_told_apart_by_their_settings(tmp_path: Path) -> None:
     assert [arm.differs for arm in of_runs(find(tmp_path))[0]] == [{"data.documents": 100}, {"data.documents": 200}]
 
 
+def test_another_precision_or_other_validation_examples_are_another_arm_in_old_records_too(tmp_path: Path) -> None:
+    def run(name: str, seed: int, precision: str, examples: int, old: bool) -> None:
+        said = {} if old else {"hardware.precision": precision, "validation.examples": examples}
+        settings = {"validation": {"examples": examples}}
+        write_run(tmp_path / name, seed, identity=said, settings=settings, hardware={"precision": precision})
+
+    run("a", 1, "32-true", 512, old=True)
+    run("b", 2, "32-true", 512, old=False)
+    run("c", 1, "bf16-mixed", 512, old=True)
+    run("d", 1, "32-true", 64, old=False)
+    arms, _ = of_runs(find(tmp_path))
+    assert [[run.folder.name for run in arm.runs] for arm in arms] == [["a", "b"], ["c"], ["d"]]
+    assert [list(arm.differs.values()) for arm in arms] == [["32-true", 512], ["bf16-mixed", 512], ["32-true", 64]]
+
+
 def test_two_runs_of_one_seed_are_said_and_the_last_counts(tmp_path: Path) -> None:
     for n, loss in ((1, 3.0), (2, 2.0)):
         write_run(tmp_path / str(n), 1, {"val/loss": loss}, ended=f"2026-01-0{n}T00:00:00+00:00")

@@ -51,6 +51,13 @@ def test_arms_that_are_the_same_run_whatever_their_words_are_named(tmp_path: Pat
     assert len(checking.remarks) == 1 and checking.remarks[0].startswith("said and left out are the same run")
 
 
+def test_the_machine_makes_no_other_run_but_by_its_precision_and_figures_go_by_what_is_asked(tmp_path: Path) -> None:
+    words = ("hardware.precision=32", "hardware.micro_batch=8", "validation.every=100", "checkpoint.every=7")
+    arms = {word: (word,) for word in (*words, "hardware.precision=bf16-mixed", "validation.examples=64")}
+    remarks = check_all(several := study(tmp_path, arms, (*COMMON, "hardware.precision=32")), jobs_of(several)).remarks
+    assert [each.partition(" are ")[0] for each in remarks] == [" and ".join(words)]
+
+
 def test_wandb_has_a_group_and_ranks_share_the_cores(tmp_path: Path) -> None:
     arms = {
         "alone": ("tracking=wandb",), "own group": ("tracking=wandb", "tracking.group=mine"), "untracked": ("tracking=none",),

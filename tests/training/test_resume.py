@@ -16,7 +16,8 @@ from typing import Any
 import jobs
 import pytest
 
-from cloze import session
+from cloze import cli, session
+from cloze.deciding import LATER
 from cloze.errors import Preempted, Refusal
 from cloze.folder import RunFolder
 from cloze.training import checkpoints
@@ -185,6 +186,28 @@ def test_another_run_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(Refusal, match=r"already holds a run \(preempted\); resume=auto"):
         jobs.run(folder)
     assert (folder / "run.json").read_text() == before
+
+
+def test_what_a_run_is_judged_by_is_part_of_it_and_older_records_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    words = [
+        "length=32", "batch_size=8", "data.documents=120", "data.validation_documents=20", "data.test_documents=20",
+        "tracking=none", "hardware=cpu", "hardware.threads=1", "hardware.precision=32", "output_dir=run",
+    ]  # fmt: skip
+
+    def trained(*more: str) -> int:
+        return cli._guarded(cli._train, [*words, *more])
+
+    assert trained("budget.steps=2", "validation.examples=8") == 0
+    record = json.loads(Path("run/run.json").read_text())
+    later = {key: record["identity"].pop(key) for key in LATER}
+    assert later == {"hardware.precision": "32-true", "validation.examples": 8}
+    Path("run/run.json").write_text(json.dumps(record))  # as earlier versions wrote it
+    assert trained("resume=auto", "budget.steps=3", "validation.examples=8", "validation.every=1") == 0
+    assert trained("resume=auto", "budget.steps=4", "validation.examples=4") == 2
+    assert "another run than this one: validation.examples (8 there, 4 here)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("damage", ["flipped", "directory", "missing"])

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cloze.deciding import LATER, decides
 from cloze.report.collect import Run
 from cloze.report.comparison import Absent, Arm
 from cloze.report.studies import Study, trained
 
-_NOT_DECIDING = ("output_dir", "resume", "cache_dir", "name", "hardware", "tracking", "checkpoint", "hydra", "trusted")
 _LABEL_KEYS = 3  # more settings than these make no name that could be read
 
 
@@ -55,7 +55,7 @@ def same(arms: Sequence[Arm]) -> list[str]:
                 remarks.append(f"{arm.name} and {other.name} resolve to the same configuration: they are one arm")
             elif common and all(digests[n][seed] and digests[n][seed] == digests[m][seed] for seed in common):
                 remarks.append(
-                    f"{arm.name} and {other.name} ended in bitwise the same weights: the settings that tell them apart had no effect"
+                    f"{arm.name} and {other.name} ended in bitwise the same weights: what tells them apart had no effect on these"
                 )
     return remarks
 
@@ -75,14 +75,20 @@ def one_start(arms: Sequence[Arm]) -> list[str]:
 def configuration(run: Run, ancestors: int = 8) -> Mapping[str, Any]:
     """Everything that decides a run's figures but the seed, flat. Where it starts from another run's weights, that one's configuration
     stands for them as `init.…`: the weights themselves are others in every seed. Up to so many `ancestors`."""
-    found = dict(run.identity) or {
-        key: value for key, value in run.settings.items() if key.partition(".")[0] not in _NOT_DECIDING
-    }
+    found = dict(run.identity) or {key: value for key, value in run.settings.items() if decides(key)}
+    for key in LATER:
+        if key not in found:
+            found[key] = _precision(run) if key == "hardware.precision" else run.settings.get(key)
     found.pop("seed", None)
     if ancestors and found.get("init") is not None and (source := _source(run)) is not None:
         del found["init"]
         found |= {f"init.{key}": value for key, value in configuration(source, ancestors - 1).items()}
     return found
+
+
+def _precision(run: Run) -> Any:
+    """What a run has computed in: `auto` is another one on another machine."""
+    return (run.facts.get("hardware") or {}).get("precision")
 
 
 def _source(run: Run) -> Run | None:
@@ -151,7 +157,8 @@ def _words(group: Sequence[Run]) -> list[str]:
         word
         for word in every[0]
         if all(word in each for each in every)
-        and word.lstrip("+").partition("=")[0].partition(".")[0] not in (*_NOT_DECIDING, "seed", "init")
+        and decides(key := word.lstrip("+").partition("=")[0])
+        and key not in ("seed", "init")
     ]
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cloze.deciding import deciding
 from cloze.errors import Refusal
 from cloze.studies.study import Study
 from cloze.studies.words import key_of, merged
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
 
 _CARRIED = ("hardware", "tracking", "cache_dir", "trusted")  # what an evaluation has from the run that it follows
 _ARCHITECTURE = ("model", "size", "tokenizer", "init", "experiment", "trusted")
-_DECIDING = (
-    "model", "objective", "data", "tokenizer", "finetune", "optimizer", "schedule", "budget", "length", "batch_size", "init",
-    "labelled_examples",
-)  # fmt: skip
 LONGEST = 60  # letters of an arm's name in a folder's
 
 
@@ -114,7 +111,7 @@ def check_all(study: Study, jobs: Sequence[Job]) -> Checking:
         )
     return Checking(
         tuple(complete),
-        tuple(_alike(study, done)),
+        tuple(_alike({arm: deciding(done[arm, None].settings, resolved[arm, None].precision) for arm in study.arms})),
         any(machine.accelerator != "cpu" for machine in resolved.values()),
         max(asked) if asked else None,
     )
@@ -148,13 +145,11 @@ def _group(study: Study, checked: Checked) -> list[str]:
     return [f"tracking.group={written(study.folder.name)}"]
 
 
-def _alike(study: Study, done: dict[tuple[str, str | None], Checked]) -> Iterator[str]:
-    """Arms that come to the same run, whatever their words."""
+def _alike(settings: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """Arms that come to the same run, whatever their words. `settings`: of each arm those that decide."""
     same: dict[str, list[str]] = {}
-    for arm in study.arms:
-        settings: dict[str, Any] = done[arm, None].settings
-        content = json.dumps({key: settings.get(key) for key in _DECIDING}, sort_keys=True, default=str)
-        same.setdefault(content, []).append(arm)
+    for arm, its in settings.items():
+        same.setdefault(json.dumps(its, sort_keys=True, default=str), []).append(arm)
     for arms in same.values():
         if len(arms) > 1:
             yield (

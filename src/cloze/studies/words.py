@@ -7,8 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cloze.compose import parse
-
-NOT_DECIDING = ("output_dir", "resume", "cache_dir", "name", "hardware", "tracking", "checkpoint")  # groups and keys
+from cloze.deciding import decides
 
 
 def key_of(word: str) -> str:
@@ -25,8 +24,9 @@ def merged(*layers: Sequence[str]) -> tuple[str, ...]:
 
 
 def deciding(words: Sequence[str]) -> list[str]:
-    """The words that can change what is learnt, in a fixed order."""
-    return sorted(word for word in words if key_of(word).split(".")[0] not in NOT_DECIDING)
+    """The words that can change what is learnt or what is known of it, in a fixed order."""
+    # how often a run is validated changes nothing of it, but the curves, and what a search's pruner sees
+    return sorted(word for word in words if decides(key_of(word)) or key_of(word) == "validation.every")
 
 
 def grid(axes: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from cloze.compose import compose, parse
 from cloze.data.base import Record
+from cloze.deciding import decides
 from cloze.errors import Preempted, Refusal, did_you_mean
 from cloze.folder import RunFolder
 from cloze.schema import Node, faults, locate, parameters
@@ -35,7 +36,6 @@ Start = Callable[[Sequence[str]], process.Ended]
 
 _WORLDS_SETTINGS = ("train", "validation", "test", "task_seed")  # of each of its tasks
 _NOT_OF_SEVERAL = ("plan", "show", "audit", "matrix")  # look at one run
-_NOT_DECIDING = ("output_dir", "resume", "cache_dir", "name", "hardware", "tracking", "checkpoint")  # groups and keys
 
 
 class SeveralTasks(Record):
@@ -451,7 +451,7 @@ def _track(tracking: Any, suite: Suite, report: Report) -> None:
 
 def _deciding(words: Sequence[str]) -> dict[str, Any]:
     said = {override.key_or_group: override.value() for override in parse(words)}
-    return {key: value for key, value in said.items() if key.split(".")[0] not in (*_NOT_DECIDING, "init")}
+    return {key: value for key, value in said.items() if decides(key) and key != "init"}
 
 
 def _value(said: Sequence[Override], key: str) -> Any:

@@ -1,4 +1,4 @@
-"""Hardware: everything that may change speed and memory and never what is learnt."""
+"""Hardware: everything that may change speed and memory and, but for how the precision rounds, never what is learnt."""
 
 from __future__ import annotations
 
