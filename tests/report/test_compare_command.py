@@ -69,6 +69,18 @@ def test_several_studies_stand_in_one_table(study: Path, tmp_path: Path, capsys:
     assert content["cells"]["val/accuracy"]["other: mlm"]["difference"]["mean"] == pytest.approx(0.44 - 0.52)
 
 
+def test_studies_that_name_no_metrics_are_compared_by_what_all_their_runs_have(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, term in (("one", "mlm"), ("two", "clm")):
+        figures: dict[str, float | None] = {"val/loss": 2.0, f"val/loss_{term}": 2.0, "val/accuracy": 0.5}
+        write_study(tmp_path / name, {"arm": dict.fromkeys((1, 2), figures)}, metrics=[])
+    assert command(tmp_path / "one", tmp_path / "two", "--json", "-") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert [metric["key"] for metric in content["metrics"]] == ["val/accuracy"]
+    assert any(each.startswith("val/loss is left out") for each in content["remarks"])
+
+
 def test_models_that_were_taken_through_glue(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, lift in (("small", 0.0), ("large", 0.1)):
         folder, entries = tmp_path / name, []

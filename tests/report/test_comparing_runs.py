@@ -229,7 +229,20 @@ def test_other_seeds_are_compared_unpaired(tmp_path: Path) -> None:
     assert found.difference is not None and not found.difference.paired
     assert found.difference.p == pytest.approx(theirs.pvalue)
     assert found.verdict.startswith("b is better than a on accuracy (+0.235 ± 0.022, 4 and 3 seeds, unpaired, p")
-    assert any("b and a have other seeds" in each for each in comparison.remarks)
+    assert any("b and a have other seeds, so they are compared unpaired (" in each for each in comparison.remarks)
+
+
+@pytest.mark.parametrize("later", ["accuracy", "NER"])
+def test_what_is_unpaired_is_said_metric_by_metric(tmp_path: Path, later: str) -> None:
+    """Seeds 1 to 4 are in both arms; NER's figure is there for half of them, another half in each arm."""
+    arms: dict[str, dict[int, dict[str, float | None]]] = {arm: {} for arm in "ab"}
+    for arm, have in (("a", (1, 2)), ("b", (3, 4))):
+        for seed in (1, 2, 3, 4):
+            arms[arm][seed] = {"val/accuracy": seed / 10, **({"ner": seed / 9} if seed in have else {})}
+    metrics = [ACCURACY, {"key": "ner", "title": "NER", "higher_is_better": True}]
+    metrics.sort(key=lambda metric: metric["title"] == later)
+    said = [each for each in compare(write_study(tmp_path / "s", arms, metrics=metrics)).remarks if "unpaired" in each]
+    assert len(said) == 1 and said[0].startswith("b and a have other seeds, so they are compared unpaired on NER (")
 
 
 def test_metrics_are_chosen_by_their_keys(tmp_path: Path) -> None:

@@ -160,10 +160,8 @@ def compare(
         by_key = dict(zip(keys, measures.chosen(keys, known), strict=True))
         wanted = [by_key[each] if isinstance(each, str) else each for each in metrics]
     elif not wanted:
-        terms = {frozenset(key for key in run.figures if key.startswith("val/loss_")) for run in every}
-        wanted = measures.usual([run.figures for run in every], losses_agree=len(terms) <= 1)
-        if len(terms) > 1 and all("val/loss" in run.figures for run in every):
-            said.append("val/loss is left out: it is the sum of other terms in some arms, so it cannot be compared")
+        wanted, left_out = measures.usual([run.figures for run in every])
+        said += left_out
     table = {metric.key: cells(metric, arms, baseline) for metric in wanted}
     said += remarks(arms, table, baseline)
     return Comparison(title, arms, wanted, baseline, table, said, question, published, paper)

@@ -69,11 +69,14 @@ def remarks(arms: Sequence[Arm], table: Mapping[str, Mapping[str, Cell]], baseli
                 said.append(
                     f"{cell.arm}, seed{'s' if len(cell.absent) > 1 else ''} {seeds}: no figure of {cell.metric.title}"
                 )
-    differences = {cell.arm: cell.difference for row in table.values() for cell in row.values() if cell.difference}
-    for arm, found in differences.items():
-        if not found.paired:
+    for arm in arms:
+        judged = {key: found for key, row in table.items() if arm.name in row and (found := row[arm.name].difference)}
+        unpaired = [table[key][arm.name].metric.title for key, found in judged.items() if not found.paired]
+        if unpaired:
+            where = "" if len(unpaired) == len(judged) else f" on {', '.join(unpaired)}"
             said.append(
-                f"{arm} and {baseline} have other seeds, so they are compared unpaired (Welch's t-test), which shows less than pairs would"
+                f"{arm.name} and {baseline} have other seeds, so they are compared unpaired{where} (Welch's t-test), which shows less than "
+                "pairs would"
             )
     if baseline is None and len(arms) > 1:
         said.append("there is no baseline, so no difference is judged")

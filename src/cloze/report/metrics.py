@@ -58,19 +58,21 @@ def chosen(keys: Sequence[str], known: Iterable[str]) -> list[Metric]:
     return found
 
 
-def usual(figures: Sequence[Iterable[str]], losses_agree: bool) -> list[Metric]:
-    """The figures that all runs have and whose good side is known, the validation's loss first. `losses_agree`: whether val/loss is of the
-    same terms in all of them."""
+def usual(figures: Sequence[Iterable[str]]) -> tuple[list[Metric], list[str]]:
+    """The figures that all runs have and whose good side is known, the validation's loss first; and a sentence where that is left out,
+    because it is not of the same terms in all of them."""
     if not figures:
-        return []
+        return [], []
     common = [key for key in figures[0] if all(key in each for each in figures[1:])]
+    terms = {frozenset(key for key in each if key.startswith("val/loss_")) for each in figures}
+    said = []
+    if len(terms) > 1 and "val/loss" in common:
+        common.remove("val/loss")
+        said = ["val/loss is left out: it is the sum of other terms in some arms, so it cannot be compared"]
     places = ("val/", "judge/", "score/")
-    wanted = [key for key in common if key.rpartition(":")[2].startswith(places)]
-    if not losses_agree:
-        wanted = [key for key in wanted if key != "val/loss"]
-    found = [described(key) for key in wanted]
+    found = [described(key) for key in common if key.rpartition(":")[2].startswith(places)]
     kept = [metric for metric in found if metric.higher_is_better is not None]
-    return sorted(kept, key=lambda metric: _rank(metric.key, places))  # stable: else in the order of the run's record
+    return sorted(kept, key=lambda metric: _rank(metric.key, places)), said  # stable: else as the run's record has them
 
 
 def _rank(key: str, places: Sequence[str]) -> tuple[int, int]:

@@ -27,8 +27,9 @@ def compare(folders: Sequence[Path], metrics: Sequence[str] | None = None, basel
     if all((folder / SUITE).is_file() for folder in folders):
         return _of_suites(folders, metrics, baseline)
     if len(folders) > 1 and any(map(is_study, folders)):
-        return _of_studies(folders, metrics, baseline)
-    found = comparisons.compare(*folders, metrics=metrics, baseline=baseline)
+        found = _of_studies(folders, metrics, baseline)
+    else:
+        found = comparisons.compare(*folders, metrics=metrics, baseline=baseline)
     return found if found.metrics else replace(found, remarks=[*found.remarks, _nothing_common(found)])
 
 
@@ -41,7 +42,9 @@ def _nothing_common(comparison: Comparison) -> str:
 
 
 def _of_studies(folders: Sequence[Path], metrics: Sequence[str] | None, baseline: str | None) -> Comparison:
-    """The arms of all of them, each with its study's name before its own; what is compared is what the first study judges by."""
+    """The arms of all of them, each with its study's name before its own. They are compared by what the first study judges by that names
+    metrics, else by what all runs have."""
+    from cloze.report import metrics as measures
     from cloze.report.groups import differing_settings, of_runs, of_study, settings_of
     from cloze.report.studies import is_study, read_study
 
@@ -67,7 +70,11 @@ def _of_studies(folders: Sequence[Path], metrics: Sequence[str] | None, baseline
         Arm(arm.name, arm.runs, settings_of(arm.runs[0], differing) if arm.runs else {}, arm.absent) for arm in arms
     ]
     title = ", ".join(folder.name for folder in folders)
-    return _judged(arms, _chosen(arms, metrics) or wanted, baseline or first, remarks, title)
+    wanted = _chosen(arms, metrics) or wanted
+    if not wanted:
+        wanted, left_out = measures.usual([run.figures for arm in arms for run in arm.runs])
+        remarks += left_out
+    return _judged(arms, wanted, baseline or first, remarks, title)
 
 
 def _refuse_alike(names: Sequence[str]) -> None:
