@@ -10,7 +10,7 @@ from cloze.dashboard.index import Index
 from cloze.dashboard.listing import Wanted, filtered, listing
 from cloze.dashboard.query import parse, resolved
 from cloze.errors import Refusal
-from tests.report.folders import write_run
+from tests.report.folders import write_run, write_study
 
 KEYS = ["objective.pair", "objective.mask_ratio", "optimizer.learning_rate", "val/loss", "train/loss"]
 
@@ -53,6 +53,24 @@ def index(tmp_path: Path) -> Index:
 def test_what_a_filter_lets_through(index: Index, text: str, seeds: list[int]) -> None:
     found, fault = filtered(index, text)
     assert fault == "" and [entry.seed for entry in found] == seeds
+
+
+@pytest.mark.parametrize(
+    ("text", "arms"),
+    [
+        ("'arm=of=[mlm,sop], b=1'", {"of=[mlm,sop], b=1"}),
+        ("'arm=a=1, b=2,a=2, b=2'", {"a=1, b=2", "a=2, b=2"}),
+        ("'arm!=a=1, b=2'", {"a=2, b=2", "of=[mlm,sop], b=1", "a=1"}),
+        ("arm=a=1", {"a=1"}),
+    ],
+)
+def test_an_arm_of_a_grid_is_one_value(tmp_path: Path, text: str, arms: set[str]) -> None:
+    names = ["a=1, b=2", "a=2, b=2", "of=[mlm,sop], b=1", "a=1"]
+    write_study(tmp_path / "s", {name: {1: {}} for name in names})
+    found = Index(tmp_path)
+    found.refresh()
+    entries, fault = filtered(found, text)
+    assert fault == "" and {entry.place.arm for entry in entries if entry.place} == arms
 
 
 @pytest.mark.parametrize(

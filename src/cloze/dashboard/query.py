@@ -23,6 +23,7 @@ _ORDER: Mapping[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     ">=": operator.ge,
 }
+_BETWEEN = re.compile(r",(?! )")
 _NOTHING = object()
 
 
@@ -78,7 +79,12 @@ class Term:
             return left is not None and right is not None and _ORDER[self.sign](left, right)
         if self.sign == "~":
             return self.value.casefold() in as_word(have).casefold()
-        return any(_same(have, value) for value in self.value.split(",")) == (self.sign == "=")
+        return any(_same(have, value) for value in self._values()) == (self.sign == "=")
+
+    def _values(self) -> list[str]:
+        """What a comma separates, but for the names of a grid's arms (`lr=0.1, of=[mlm,sop]`): these are joined by a comma and a space, and
+        have commas in their lists; so one name alone is itself."""
+        return [self.value, *_BETWEEN.split(self.value)]
 
 
 def parse(text: str, keys: Iterable[str]) -> list[Term]:
