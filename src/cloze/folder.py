@@ -149,10 +149,10 @@ class RunFolder:
             try:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                file.seek(0)
-                holder = file.read().strip() or "another process"
                 file.close()
-                raise Refusal(f"{self.path} is in use by {holder}; wait for it or choose another output_dir") from None
+                raise Refusal(
+                    f"{self.path} is in use by {self.holder}; wait for it or choose another output_dir"
+                ) from None
         except OSError as fault:
             raise Refusal(f"output_dir={self.path} cannot be written: {fault.strerror}") from None
         file.truncate(0)
@@ -176,6 +176,14 @@ class RunFolder:
         except OSError:
             return False
         return bool(answer[3 if darwin else 0] != fcntl.F_UNLCK)
+
+    @property
+    def holder(self) -> str:
+        """Who holds the lock, where it is another process that does."""
+        try:
+            return (self.path / ".lock").read_text(encoding="utf-8").strip() or "another process"
+        except OSError:
+            return "another process"
 
     def unlock(self) -> None:
         """Gives the folder back."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -19,9 +20,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from cloze.errors import Refusal
+from cloze.errors import Refusal, RunFailure
 from cloze.report.comparison import Metric
-from cloze.studies.jobs import jobs_of
+from cloze.studies.jobs import Job, jobs_of
 from cloze.studies.live import Lines, LiveTable
 from cloze.studies.record import StudyFolder
 from cloze.studies.study import Study
@@ -190,6 +191,82 @@ def test_no_more_at_a_time_than_asked_for(tmp_path: Path) -> None:
     with held(study) as folder:
         Supervisor(folder, Counting(folder, 2, Console(file=StringIO())), 2, command=PRETEND).run()
     assert most == 2 and folder.count("done") == 5
+
+
+def in_folder(run: Path, seconds: float) -> subprocess.Popen[bytes]:
+    """A process that has a run's lock for a while, as one does that a killed study left behind."""
+    run.mkdir(parents=True)
+    program = (
+        "import json, sys, time; from pathlib import Path; from cloze.folder import RunFolder\n"
+        "folder = RunFolder(Path(sys.argv[1])); folder.lock()\n"
+        "(folder.path / 'run.json').write_text(json.dumps({'status': 'running'})); time.sleep(float(sys.argv[2]))"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program, str(run), str(seconds)])
+    waited_for(run / "run.json")
+    return process
+
+
+def test_a_job_waits_for_what_a_killed_study_left_in_its_folder_and_the_others_do_not(tmp_path: Path) -> None:
+    study = study_of(tmp_path, {"left": "finish", "good": "finish"})
+    process = in_folder(study.folder / "runs/left-1", 2.0)
+    (study.folder / "study.json").write_text(json.dumps({**StudyFolder(study, jobs_of(study)).content(), "jobs": []}))
+    _, _, said = brought(study, parallel=1)
+    process.wait()
+    told = [line.partition(" (")[0].partition(" in ")[0] for line in said.splitlines()]
+    assert told[0].startswith(f"left-1 waits for process {process.pid} on ")
+    assert told[1:] == ["started good-1", "done good-1", "started left-1", "done left-1"]
+
+
+@pytest.mark.parametrize("trains", [True, False])
+def test_a_folder_that_stays_in_use_fails_its_job_and_keeps_what_it_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trains: bool
+) -> None:
+    monkeypatch.setattr("cloze.studies.supervisor.PATIENCE", 0.3)
+    study = study_of(tmp_path, {"left": "finish"})
+    process = in_folder(study.folder / "runs/left-1", 60.0)
+    (study.folder / "study.json").write_text(json.dumps({**StudyFolder(study, jobs_of(study)).content(), "jobs": []}))
+    with StudyFolder(study, [replace(job, trains=trains) for job in jobs_of(study)]) as folder:
+        Supervisor(folder, Lines(folder, 1, Console(file=StringIO())), 1, command=PRETEND).run()
+    process.kill()
+    process.wait()
+    job = recorded(study)["left-1"]
+    assert job["status"] == "failed" and f"left-1 is still in use by process {process.pid} on" in job["reason"]
+    assert (study.folder / "runs/left-1/run.json").exists() and not (study.folder / "logs/left-1.txt").exists()
+
+
+def test_a_job_that_cannot_be_started_is_a_failed_one(tmp_path: Path) -> None:
+    study = study_of(tmp_path, {"good": "finish", "also": "finish"})
+    with held(study) as folder:
+        (study.folder / "logs/also-1.txt").mkdir()
+        no_such = (str(tmp_path / "python"),)
+        assert Supervisor(folder, Lines(folder, 1, Console(file=StringIO())), 1, command=no_such).run() is None
+    reasons = {name: (job["status"], job["reason"]) for name, job in recorded(study).items()}
+    assert reasons["good-1"] == ("failed", f"could not be started: {tmp_path}/python: No such file or directory")
+    assert reasons["also-1"][0] == "failed" and reasons["also-1"][1].endswith("also-1.txt: Is a directory")
+
+
+def test_a_record_that_cannot_be_written_stops_the_jobs_and_ends_in_one_message(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = study_of(tmp_path, {"waits": "wait", "good": "finish", "never": "finish"})
+
+    class Filling(Lines):
+        def began(self, job: Job, attempt: int) -> None:
+            if job.name == "waits-1":
+                waited_for(study.folder / "runs/waits-1/waits")
+                monkeypatch.setattr("cloze.models.storage.write_json", full)
+
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(RunFailure) as failure, held(study) as folder:
+        Supervisor(folder, Filling(folder, 2, Console(file=StringIO())), 2, command=PRETEND).run()
+    assert str(failure.value).startswith(f"{study.folder}/study.json cannot be written (No space left on device)")
+    assert json.loads((study.folder / "runs/waits-1/run.json").read_text())["status"] == "preempted"
+    assert not (study.folder / "runs/good-1").exists() and not (study.folder / "runs/never-1").exists()
+    monkeypatch.undo()
+    brought(study)
+    assert {job["status"] for job in recorded(study).values()} == {"done"}
 
 
 # --- the folder --------------------------------------------------------------------------------------------------------------

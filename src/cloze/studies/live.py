@@ -42,6 +42,10 @@ class Lines:
         """A job has been started."""
         self.say(f"started {job.name}" + (f", attempt {attempt}" if attempt > 1 else ""))
 
+    def awaits(self, job: Job, holder: str) -> None:
+        """A job cannot be started yet."""
+        self.say(f"{job.name} waits for {holder}, which is still in its folder")
+
     def ended(self, job: Job, state: State, seconds: float) -> None:
         """A job has ended, or will not be started."""
         if state.status == "done":

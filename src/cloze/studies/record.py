@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any, Literal
 
-from cloze.errors import Refusal
+from cloze.errors import Refusal, RunFailure
 from cloze.folder import RunFolder
 from cloze.studies.jobs import Job
 from cloze.studies.study import Study
@@ -69,12 +69,14 @@ class StudyFolder:
         self._lock = lock
         try:
             self._recall()
+            lock.truncate(0)
+            os.write(lock.fileno(), f"process {os.getpid()}\n".encode())
         except Refusal:
             self.__exit__()
             raise
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()}\n")
-        lock.flush()
+        except OSError as fault:
+            self.__exit__()
+            raise Refusal(f"output_dir={self.study.folder} cannot be written: {fault.strerror}") from None
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -95,10 +97,15 @@ class StudyFolder:
         return sum(state.status in statuses for state in self.states.values())
 
     def write(self) -> None:
-        """study.json, replaced as a whole."""
+        """study.json, replaced as a whole. Raises RunFailure where that cannot be."""
         from cloze.models.storage import write_json
 
-        write_json(self.path / FILE, self.content())
+        try:
+            write_json(self.path / FILE, self.content())
+        except OSError as fault:
+            raise RunFailure(
+                f"{self.study.folder / FILE} cannot be written ({fault.strerror}): the study is stopped; the same sentence goes on"
+            ) from None
 
     def content(self) -> dict[str, Any]:
         """What study.json says."""

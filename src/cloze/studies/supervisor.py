@@ -21,6 +21,7 @@ from types import FrameType
 from typing import Any, Protocol
 
 from cloze.environment import STUDY_VARIABLE
+from cloze.errors import RunFailure
 from cloze.folder import RunFolder
 from cloze.studies.ending import Ending, ended_for_memory, judge
 from cloze.studies.jobs import Job
@@ -28,6 +29,7 @@ from cloze.studies.progress import Progress
 from cloze.studies.record import State, StudyFolder
 
 PAUSE = 0.1  # seconds between two looks
+PATIENCE = 120.0  # seconds that a job waits for a process in its folder: one that a killed study left behind still writes its checkpoint
 _STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 # What a launcher tells the ranks of one distributed run, and a run its own processes: never a job's business.
 _NOT_A_JOBS = (
@@ -41,6 +43,8 @@ class Display(Protocol):
     """What is told of the jobs as they go."""
 
     def began(self, job: Job, attempt: int) -> None: ...
+
+    def awaits(self, job: Job, holder: str) -> None: ...
 
     def ended(self, job: Job, state: State, seconds: float) -> None: ...
 
@@ -73,12 +77,17 @@ class Supervisor:
         self.retries, self.command = retries, tuple(command)
         self.failures: dict[str, int] = {}  # of this time, by job
         self.running: dict[str, _Running] = {}
+        self.awaited: dict[str, float] = {}  # jobs whose folder another process is in: since when
         self.signals: list[int] = []
+        self.fault: RunFailure | None = None  # why there can be no record any more
 
     def run(self) -> int | None:
-        """Returns when no job is left to run; the signal, where one has stopped it before."""
+        """Returns when no job is left to run; the signal, where one has stopped it before.
+
+        Raises RunFailure where study.json cannot be written, once the jobs have been stopped.
+        """
         handed_on = 0
-        self.folder.write()
+        self._write()
         with self._caught():
             while True:
                 if len(self.signals) > handed_on:
@@ -88,13 +97,24 @@ class Supervisor:
                     self._end(each)
                 while not self.signals and len(self.running) < self.parallel and (job := self._next()) is not None:
                     self._begin(job)
-                if not self.running:
+                if not self.running and (self.signals or not self.awaited):
                     break
                 for each in self.running.values():
                     self._watch(each)
                 self.display.look({name: each.progress for name, each in self.running.items()})
                 time.sleep(PAUSE)
+        if self.fault is not None:
+            raise self.fault
         return self.signals[0] if self.signals else None
+
+    def _write(self) -> None:
+        """The record; where there can be none, everything stops as if it were asked to."""
+        try:
+            self.folder.write()
+        except RunFailure as fault:
+            if self.fault is None:
+                self.fault = fault
+                self.signals.append(signal.SIGTERM)
 
     def _next(self) -> Job | None:
         """The first job that waits for nothing; those that failed in this session come after all others."""
@@ -103,29 +123,56 @@ class Supervisor:
             if states[job.name].status == "waiting" and job.after and states[job.after].status in ("failed", "skipped"):
                 states[job.name].status = "skipped"
                 states[job.name].reason = f"{job.after}, whose model it starts from, did not end well"
-                self.folder.write()
+                self._write()
                 self.display.ended(job, states[job.name], 0.0)
         able = [
             job
             for job in self.folder.jobs
             if states[job.name].status == "waiting" and (job.after is None or states[job.after].status == "done")
         ]
-        return min(able, key=lambda job: self.failures.get(job.name, 0), default=None)
+        able.sort(key=lambda job: self.failures.get(job.name, 0))
+        return next((job for job in able if not self._must_wait(job)), None)
+
+    def _must_wait(self, job: Job) -> bool:
+        """Whether another process is in a job's folder and may yet leave it."""
+        folder = RunFolder(self.folder.folder(job))
+        if not folder.is_held():
+            return False
+        if job.name not in self.awaited:
+            self.awaited[job.name] = time.monotonic()
+            self.display.awaits(job, folder.holder)
+        return time.monotonic() - self.awaited[job.name] < PATIENCE
 
     def _begin(self, job: Job) -> None:
+        self.awaited.pop(job.name, None)
+        state = self.folder.states[job.name]
+        state.status, state.reason, state.log_tail, state.exit_code, state.signal = "running", "", "", None, None
+        state.attempts, state.began, state.ended = state.attempts + 1, _now(), None
+        self._write()
+        if self.fault is not None:  # nothing is begun any more
+            state.status = "waiting"
+            return
+        try:
+            self.running[job.name] = self._started(job, state)
+        except OSError as fault:  # of the folder, the log or the process
+            told = ": ".join(str(each) for each in (fault.filename, fault.strerror) if each) or str(fault)
+            self._conclude(job, Ending(False, f"could not be started: {told}", None, None, ""), 0.0)
+        else:
+            self.display.began(job, state.attempts)
+
+    def _started(self, job: Job, state: State) -> _Running:
+        """The job's process. Raises OSError where there can be none."""
         from cloze.suites.glue import written
 
         run = self.folder.folder(job)
-        begun = bool(RunFolder(run).facts())
+        if (there := RunFolder(run)).is_held():
+            raise OSError(f"{run} is still in use by {there.holder}")
+        begun = bool(there.facts())
         if begun and not job.trains:  # it has nothing to go on from
             import shutil
 
             shutil.rmtree(run)
         words = [*job.words, f"output_dir={written(str(run))}", *(["resume=auto"] if begun and job.trains else [])]
-        state = self.folder.states[job.name]
-        state.status, state.reason, state.log_tail, state.exit_code, state.signal = "running", "", "", None, None
-        state.attempts, state.began, state.ended = state.attempts + 1, _now(), None
-        self.folder.write()
         with self.folder.log(job).open("ab") as log:
             log.write(f"--- attempt {state.attempts}, {state.began}: {' '.join(words)}\n".encode())
             log.flush()
@@ -134,11 +181,10 @@ class Supervisor:
                 [*self.command, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 start_new_session=True, env=self._environment(job),
             )  # fmt: skip
-        self.running[job.name] = _Running(job, process, Progress(run), start, ended_for_memory())
-        self.display.began(job, state.attempts)
+        return _Running(job, process, Progress(run), start, ended_for_memory())
 
     def _end(self, ended: _Running) -> None:
-        job, state = ended.job, self.folder.states[ended.job.name]
+        job = ended.job
         del self.running[job.name]
         memory = ended_for_memory()
         short = memory is not None and ended.memory is not None and memory > ended.memory
@@ -146,11 +192,16 @@ class Supervisor:
         if not verdict.done:  # ranks and workers that it left behind; a run that ended well has none
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(ended.process.pid, signal.SIGKILL)
+        self._conclude(job, verdict, time.monotonic() - ended.progress.began)
+
+    def _conclude(self, job: Job, verdict: Ending, seconds: float) -> None:
+        """Writes down and tells how an attempt has ended."""
+        state = self.folder.states[job.name]
         state.ended, state.exit_code, state.signal = _now(), verdict.exit_code, verdict.signal
         state.reason, state.log_tail = verdict.reason, verdict.tail
         self._decide(job, state, verdict)
-        self.folder.write()
-        self.display.ended(job, state, time.monotonic() - ended.progress.began)
+        self._write()
+        self.display.ended(job, state, seconds)
 
     def _watch(self, running: _Running) -> None:
         """Looks at a job that runs."""
