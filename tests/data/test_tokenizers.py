@@ -213,6 +213,15 @@ def test_there_and_back(trained: dict[str, Tokenizer], kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_lines_are_read_as_a_corpus_has_them(trained: dict[str, Tokenizer], kind: str) -> None:
+    """A prompt of several lines has the tokens that the model saw: those of a document's sentences, each of which ends a paragraph."""
+    lines = ["The lake is deep.\n", "Snow lies on it.\n", "Why?"]
+    tokenizer = trained[kind]
+    sentences = [ids.tolist() for ids, _ in tokenizer.encode_batch(lines)]
+    assert tokenizer.encode("".join(lines)) == [id for ids in sentences for id in ids]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_batches_and_processes_make_no_difference(trained: dict[str, Tokenizer], kind: str) -> None:
     tokenizer = trained[kind]
     texts = [*sentences(50, seed=9), "", "Ünknown 漢字 \u2603\n", WORDS]

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     import tokenizers
 
 ROLES = ("pad", "unk", "cls", "sep", "mask", "bos", "eos")
+_LINES = re.compile(r"(?<=\n)(?=[^\n])")  # borders of lines; empty ones stay with the line before
 FORMAT = 1  # of what is cached: part of its address
 
 _BERT = {
@@ -156,10 +157,15 @@ class Tokenizer:
         return ids, starts, lengths, np.array(spans, np.int32).reshape(-1, 2)
 
     def encode(self, text: str, special: bool = False) -> list[int]:
-        """The ids of one text, without special tokens around it; `special` recognises those written in it ("Paris is [MASK]")."""
+        """The ids of one text, without special tokens around it; `special` recognises those written in it ("Paris is [MASK]").
+
+        Where the tokenizer itself begins a text with a space, each line begins with one, as each sentence of a corpus does. A published
+        tokenizer that does not (GPT-2's) cuts the text as it stands, as its model has seen it.
+        """
         self._backend.encode_special_tokens = not special
-        ids: list[int] = self._backend.encode(self._prefix + text, add_special_tokens=False).ids
-        return ids
+        lines = [text] if self._prefix else _LINES.split(text)
+        encodings = self._backend.encode_batch([self._prefix + line for line in lines], add_special_tokens=False)
+        return [id for encoding in encodings for id in encoding.ids]
 
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
         """The text of some ids, without the space that every sentence begins with."""
