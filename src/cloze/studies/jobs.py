@@ -97,6 +97,7 @@ def check_all(study: Study, jobs: Sequence[Job]) -> Checking:
     hardware = {key: checked.nodes["hardware"].build() for key, checked in done.items()}
     resolved = {key: hardware[key].resolve(checked.top.batch_size) for key, checked in done.items()}
     asked = [each.threads for each in hardware.values() if isinstance(each.threads, int)]
+    settings = {arm: deciding(done[arm, None].settings, resolved[arm, None].precision) for arm in study.arms}
     complete = []
     for job in jobs:
         key = (job.arm, job.evaluation)
@@ -111,7 +112,7 @@ def check_all(study: Study, jobs: Sequence[Job]) -> Checking:
         )
     return Checking(
         tuple(complete),
-        tuple(_alike({arm: deciding(done[arm, None].settings, resolved[arm, None].precision) for arm in study.arms})),
+        (*_alike(settings), *_counted(study, settings)),
         any(machine.accelerator != "cpu" for machine in resolved.values()),
         max(asked) if asked else None,
     )
@@ -156,6 +157,15 @@ def _alike(settings: dict[str, dict[str, Any]]) -> Iterator[str]:
                 f"{' and '.join(arms)} are the same run: no setting that decides what is learnt differs, so with the same seed "
                 "they end in the same weights"
             )
+
+
+def _counted(study: Study, settings: dict[str, dict[str, Any]]) -> Iterator[str]:
+    """That a budget in FLOPs is not the same number of steps for all seeds."""
+    if len(study.seeds) > 1 and any(its.get("budget.flops") is not None for its in settings.values()):
+        yield (
+            "budget.flops is turned into steps by what a batch of the run itself takes, and batches go by the seed: "
+            "seeds of one arm may end a few steps apart"
+        )
 
 
 def _slugs(arms: Sequence[str] | Any) -> dict[str, str]:
