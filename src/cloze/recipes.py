@@ -19,6 +19,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
 from cloze.compose import Composed, compose, parse
+from cloze.schema import as_word, locate
 
 LEARN_FROM_LABELS = ("classify", "tag", "choose", "extractive_qa", "verbalise", "sequence_to_sequence")  # with recipes
 
@@ -121,10 +122,10 @@ def completed(words: Sequence[str]) -> tuple[list[str], str]:
         return list(words), ""
     recipe, added = _recipe(composed, kind)
     added = {key: value for key, value in added.items() if not _decided(key, said)}
-    listed = " ".join(f"{key}={_written(value)}" for key, value in added.items())
+    listed = " ".join(f"{key}={as_word(value)}" for key, value in added.items())
     say = "say" if ", and for" in recipe.source else "says"
     note = f"fine-tuning as {recipe.source} {say}, unless told otherwise: {listed}" if added else ""
-    return [*(f"{key}={_written(value)}" for key, value in added.items()), *words], note
+    return [*(f"{key}={as_word(value)}" for key, value in added.items()), *words], note
 
 
 def _has_begun(said: Mapping[str, Override]) -> bool:
@@ -188,7 +189,6 @@ def _recipe(composed: Composed, kind: str) -> tuple[Recipe, dict[str, Any]]:
 def _reads_apart(composed: Composed) -> bool:
     """Whether the model has an encoder of its own for what it reads."""
     from cloze.models.base import EncoderDecoder
-    from cloze.schema import locate
 
     return issubclass(locate(composed.config.model._target_, "model", list(composed.config.trusted)), EncoderDecoder)
 
@@ -238,7 +238,3 @@ def _decided(key: str, said: set[str]) -> bool:
 def _scaled(rate: float, width: float) -> float:
     """A published rate as it is; that of a narrower model in two digits."""
     return rate if width >= 768 else float(f"{rate * (768 / width) ** 1.5:.1e}")
-
-
-def _written(value: Any) -> str:
-    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -71,6 +71,11 @@ def leaves(node: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         yield prefix, node
 
 
+def as_word(value: Any) -> str:
+    """A plain value as the command line has it: `null`, `true`, `0.1`."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def faults(built: Sequence[type], settings: dict[str, Any], where: str, runtime: Iterable[str] = ()) -> list[str]:
     """Everything that is wrong with `settings` for the signatures of `built` (an objective has two), one sentence each."""
     accepted: dict[str, inspect.Parameter] = {}

@@ -61,7 +61,10 @@ def test_the_machine_makes_no_other_run_but_by_its_precision_and_figures_go_by_w
 def test_that_seeds_of_a_budget_in_flops_end_at_other_steps_is_said(tmp_path: Path) -> None:
     for budget, said in (("budget.flops=1e12", 1), ("budget.steps=10", 0)):
         of = study(tmp_path, {"one": ()}, (*COMMON, budget))
-        assert sum("seeds of one arm may end a few steps apart" in each for each in check_all(of, jobs_of(of)).remarks) == said
+        assert (
+            sum("seeds of one arm may end a few steps apart" in each for each in check_all(of, jobs_of(of)).remarks)
+            == said
+        )
 
 
 def test_wandb_has_a_group_and_ranks_share_the_cores(tmp_path: Path) -> None:

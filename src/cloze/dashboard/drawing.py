@@ -13,7 +13,8 @@ from cloze.dashboard.charts import Look
 from cloze.dashboard.grouping import Group, grouped
 from cloze.dashboard.index import Entry, Index
 from cloze.dashboard.listing import digest
-from cloze.dashboard.query import as_word, value_of
+from cloze.dashboard.query import value_of
+from cloze.schema import as_word
 
 MOST = 200  # runs that are drawn together
 SIDE_BY_SIDE = 8  # groups whose settings stand side by side

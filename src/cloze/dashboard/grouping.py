@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cloze.dashboard.index import Entry
-from cloze.dashboard.query import as_word, value_of
+from cloze.dashboard.query import value_of
 from cloze.dashboard.table import labels
 from cloze.report import groups as report_groups
 from cloze.report.statistics import spread
 from cloze.report.words import decimals, number
+from cloze.schema import as_word
 
 CONFIGURATION = "configuration"  # everything that decides the weights but the seed
 ARM = "arm"

@@ -14,6 +14,7 @@ from typing import Any
 
 from cloze.dashboard.index import Entry
 from cloze.errors import Refusal, nearest
+from cloze.schema import as_word
 
 FACTS = ("status", "study", "arm", "seed", "name", "folder", "model", "objective", "step", "tokens", "seconds", "began")
 _TERM = re.compile(r"([\w./@+-]+?)(!=|<=|>=|=|<|>|~)(.*)", re.DOTALL)
@@ -122,13 +123,6 @@ def resolved(said: str, known: Iterable[str]) -> str | None:
         return said
     ends = [name for name in names if name.endswith((f".{said}", f"/{said}"))]
     return ends[0] if len(ends) == 1 else None
-
-
-def as_word(value: Any) -> str:
-    """A value as it is said on the command line."""
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _same(have: Any, said: str) -> bool:

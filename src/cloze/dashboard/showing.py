@@ -9,11 +9,11 @@ from dash import Patch, html
 
 from cloze.dashboard import charts
 from cloze.dashboard.index import Entry, Index
-from cloze.dashboard.query import as_word
 from cloze.dashboard.series import stamp, tail
 from cloze.report.collect import Axis
 from cloze.report.comparison import Arm
 from cloze.report.figures import last_block, provenance
+from cloze.schema import as_word
 
 
 def showing(

@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cloze.dashboard.index import Entry
-from cloze.dashboard.query import as_word, value_of
+from cloze.dashboard.query import value_of
 from cloze.report.figures import short
+from cloze.schema import as_word
 
 NUMBER = {"function": "params.value == null ? '' : d3.format('.4~g')(params.value)"}
 COUNT = {"function": "params.value == null ? '' : d3.format(',d')(params.value)"}

@@ -12,6 +12,7 @@ from typing import Any
 
 from cloze.report.collect import Run, is_number
 from cloze.report.comparison import Arm, Comparison
+from cloze.schema import as_word
 
 POINTS = 1000  # of a line; more cannot be told apart on a screen
 DIGITS = 6  # of a point of a curve
@@ -169,7 +170,7 @@ def differences(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
     keys = sorted({key for arm in comparison.arms for key in arm.differs})
     absent = object()
     rows = [
-        [key, *("–" if (v := arm.differs.get(key, absent)) is absent else as_word(v) for arm in comparison.arms)]
+        [key, *("–" if (v := arm.differs.get(key, absent)) is absent else readable(v) for arm in comparison.arms)]
         for key in keys
     ]
     return ["setting", *(arm.name for arm in comparison.arms)], rows
@@ -264,23 +265,19 @@ def _provenance(run: Run, several: bool) -> Iterator[tuple[str, str]]:
     yield "weights", str(run.facts.get("weights_sha256") or "")[:16]
 
 
-def as_word(value: Any) -> str:
-    """A setting's value as it would be said on the command line."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
+def readable(value: Any) -> str:
+    """A setting's value as a word has it, but for digits and lengths that nobody reads."""
     if isinstance(value, float) and len(repr(value)) > 12:  # 0.1 + 0.2 is 0.3 to who reads it
         return f"{value:.10g}"
     if isinstance(value, dict):  # what a run starts from, spelt out
-        value = ", ".join(f"{key}={as_word(each)}" for key, each in value.items())
+        value = ", ".join(f"{key}={readable(each)}" for key, each in value.items())
         return value if len(value) <= 200 else f"{value[:199]}…"
-    return str(value)
+    return as_word(value)
 
 
 def short(value: Any, most: int = 24) -> str:
     """The same, cut; the last part of a class's name tells it apart."""
-    word = as_word(value)
+    word = readable(value)
     word = word.rsplit(".", 1)[-1] if word.startswith("cloze.") else word
     return word if len(word) <= most else word[: most - 1] + "…"
 

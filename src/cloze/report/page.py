@@ -116,7 +116,7 @@ def _content(comparison: Comparison, run: Run | None, data: Mapping[str, Any]) -
         "samples": _samples(comparison.arms),
         "provenance": _provenance(comparison.arms),
         "figures": [] if run is None else [[key, f"{value:.6g}"] for key, value in run.figures.items()],
-        "config": [] if run is None else [[key, figures.as_word(value)] for key, value in run.settings.items()],
+        "config": [] if run is None else [[key, figures.readable(value)] for key, value in run.settings.items()],
         "log": [] if run is None else figures.log_tail(run),
     }
     there = {"results": True, "provenance": True, "charts": shown["has_curves"], "settings": bool(rows)}

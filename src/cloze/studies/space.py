@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from cloze.errors import Refusal, did_you_mean
+from cloze.schema import as_word
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -139,14 +140,10 @@ def ends(each: BaseDistribution) -> list[Any]:
 
 def written(value: Any) -> str:
     """A value as a word has it. Numbers have six digits: a command that can be read is the command that was run."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
     if isinstance(value, float):
         short = f"{value:.6g}"
         return short if any(mark in short for mark in ".en") else f"{short}.0"
-    return str(value)
+    return as_word(value)
 
 
 def _choices(said: Any, where: str) -> Sequence[Any]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from cloze.compose import parse
 from cloze.deciding import decides
+from cloze.schema import as_word
 
 
 def key_of(word: str) -> str:
@@ -42,15 +43,12 @@ def grid(axes: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
 
 def spelt(value: Any) -> str:
     """A value of a YAML file as the value of a word."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    if value is None:
-        return "null"
     if isinstance(value, list):
         return f"[{','.join(map(spelt, value))}]"
     if isinstance(value, dict):
         return "{" + ",".join(f"{key}:{spelt(each)}" for key, each in value.items()) + "}"
-    return str(int(value)) if isinstance(value, float) and value.is_integer() and abs(value) < 1e15 else str(value)
+    whole = isinstance(value, float) and value.is_integer() and abs(value) < 1e15
+    return str(int(value)) if whole else as_word(value)
 
 
 def taken_by(word: str, layer: Sequence[str]) -> bool:
