@@ -107,6 +107,30 @@ def test_models_that_were_taken_through_glue(tmp_path: Path, capsys: pytest.Capt
     assert content["published"]["rows"]["BERT-base"][0] == "52.1"
 
 
+def test_a_model_that_has_all_of_glue_has_the_mean_of_berts_paper(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tasks = {
+        "mnli": {"validation": {"accuracy": 0.8}, "validation_mismatched": {"accuracy": 0.6}}, "mrpc": {"validation": {"f1": 0.9}},
+        "qqp": {"validation": {"f1": 0.7}}, "stsb": {"validation": {"spearman": 0.5}}, "cola": {"validation": {"matthews": 0.1}},
+        **{task: {"validation": {"accuracy": 0.8}} for task in ("sst2", "qnli", "rte")},
+    }  # fmt: skip
+    for name, left_out in (("all", ""), ("some", "rte")):
+        for task, scores in tasks.items():
+            write_run(tmp_path / name / f"{task}-1", 1, {}, scores=scores)
+        entries = [
+            {"task": task, "seed": 1, "folder": f"{task}-1", "status": "done"} for task in tasks if task != left_out
+        ]
+        (tmp_path / name / "glue.json").write_text(json.dumps({"name": name, "runs": entries}))
+    assert command(tmp_path / "all", tmp_path / "some", "--json", "-") == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["metrics"][-1]["title"] == "mean" and content["published"]["columns"][-1] == "mean"
+    cells = content["cells"]["score/glue/mean"]
+    assert cells["all"]["summary"]["mean"] == pytest.approx(100 * (0.8 + 0.6 + 0.9 + 0.7 + 0.5 + 0.1 + 3 * 0.8) / 9)
+    assert cells["some"]["summary"] is None
+    assert any("of the seeds that have all nine figures" in each for each in content["remarks"])
+
+
 def test_runs_without_a_figure_in_common_say_what_there_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(tmp_path / "runs" / "a", 1, {"val/accuracy": 0.5}, identity={"objective.rate": 1}, name="a")
     write_run(tmp_path / "runs" / "b", 1, {"val/f1": 0.5}, identity={"objective.rate": 2}, name="b")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -12,11 +13,11 @@ from typing import Any
 import pytest
 
 from cloze.report import figures
-from cloze.report.collect import find
+from cloze.report.collect import find, read
 from cloze.report.comparison import Comparison, compare
 from cloze.report.page import embedded, page
 from tests.browser import Browser
-from tests.report.folders import write_run
+from tests.report.folders import job, write_run, write_study
 
 RATE = 1_000.0  # FLOPs a token
 BLOCKS = (
@@ -125,6 +126,20 @@ def test_long_curves_are_thinned_alike_in_all_seeds(tmp_path: Path) -> None:
     assert first == second and len(first) <= 1_000 and (first[0], first[-1]) == (1, 2_500)
     assert all(len(values) <= 1_000 for run in data["arms"][0]["runs"] for _, values in run["curves"].values())
     assert figures.thin([1.0, 2.0, 3.0], 1_000) == [1.0, 2.0, 3.0]
+
+
+def test_an_evaluations_curves_are_there_under_its_name_and_with_its_own_flops(tmp_path: Path) -> None:
+    study = write_study(tmp_path / "s", {"a": {1: {}}}, jobs=[job("a", 1, "ner")], after={"ner": []})
+    both = {"runs/a-1": 1.0, "runs/a-1-ner": 3.0}
+    for folder, rate in both.items():
+        shutil.rmtree(study / folder, ignore_errors=True)
+        write_run(study / folder, 1, {}, points=points(1, rate), flops_per_token=RATE * rate)
+    (run,) = data_of(page(compare(study)))["arms"][0]["runs"]
+    for (folder, rate), metric in zip(both.items(), ("val/loss", "ner:val/loss"), strict=True):
+        grid, values = run["curves"][metric]
+        curve = read(study / folder).curve("val/loss", "flops")
+        assert values == pytest.approx(curve.y, rel=1e-5) and run["grids"][grid]["rate"] == RATE * rate
+        assert [tokens * RATE * rate for tokens in run["grids"][grid]["tokens"]] == pytest.approx(curve.x)
 
 
 def test_parallel_coordinates_place_each_run(comparison: Comparison) -> None:

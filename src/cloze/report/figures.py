@@ -23,7 +23,8 @@ def curves(arm: Arm, points: int = POINTS) -> tuple[list[dict[str, Any]], bool]:
     """The runs of an arm with their curves, and whether points were left out.
 
     A run is {name, folder, seed, status, rate, grids, curves}: `grids` are the points' {step, tokens, seconds}, `curves` is
-    {metric: [grid, [value, …]]}, `rate` FLOPs a token or None. All runs of an arm keep the same steps, so that a mean over seeds can be
+    {metric: [grid, [value, …]]}, `rate` FLOPs a token or None. An evaluation's metrics have its name before them, and a
+    grid says its own run's rate. All runs of an arm keep the same steps, so that a mean over seeds can be
     taken point by point.
     """
     kept, thinned = _kept_steps(arm.runs, points)
@@ -34,9 +35,10 @@ def _kept_steps(runs: Sequence[Run], points: int) -> tuple[dict[str, set[float]]
     """Of each metric the steps that are drawn: all, or evenly many of them with the first and the last."""
     steps: dict[str, set[float]] = {}
     for run in runs:
-        for point in run.points:
-            for metric in _metrics_of(point):
-                steps.setdefault(metric, set()).add(float(point["step"]))
+        for before, source in _sources(run):
+            for point in source.points:
+                for metric in _metrics_of(point):
+                    steps.setdefault(before + metric, set()).add(float(point["step"]))
     kept = {metric: set(thin(sorted(found), points)) for metric, found in steps.items()}
     return kept, any(len(kept[metric]) < len(found) for metric, found in steps.items())
 
@@ -55,20 +57,30 @@ def _metrics_of(point: Mapping[str, Any]) -> Iterator[str]:
                 yield key
 
 
+def _sources(run: Run) -> Iterator[tuple[str, Run]]:
+    """A run and its evaluations, each with what stands before the names of its metrics."""
+    yield "", run
+    for name, evaluation in run.evaluations.items():
+        yield f"{name}:", evaluation
+
+
 def _run(run: Run, kept: Mapping[str, set[float]]) -> dict[str, Any]:
-    found: dict[str, dict[float, Mapping[str, Any]]] = {}
-    for point in run.points:
-        for metric in _metrics_of(point):
-            if float(point["step"]) in kept[metric]:
-                found.setdefault(metric, {})[float(point["step"])] = point  # a step logged twice: the later one
-    grids: dict[tuple[float, ...], int] = {}
-    heads: list[dict[str, list[Any]]] = []
+    heads: list[dict[str, Any]] = []
     lines: dict[str, tuple[int, list[Any]]] = {}
-    for metric, at in found.items():
-        if tuple(at) not in grids:
-            grids[tuple(at)] = len(heads)
-            heads.append({key: [_rounded(point.get(key), 12) for point in at.values()] for key in _HEAD})
-        lines[metric] = (grids[tuple(at)], [_rounded(point[metric], DIGITS) for point in at.values()])
+    for before, source in _sources(run):
+        found: dict[str, dict[float, Mapping[str, Any]]] = {}
+        for point in source.points:
+            for metric in _metrics_of(point):
+                if float(point["step"]) in kept[before + metric]:
+                    found.setdefault(metric, {})[float(point["step"])] = point  # a step logged twice: the later one
+        grids: dict[tuple[float, ...], int] = {}
+        for metric, at in found.items():
+            if tuple(at) not in grids:
+                grids[tuple(at)] = len(heads)
+                head = {key: [_rounded(point.get(key), 12) for point in at.values()] for key in _HEAD}
+                heads.append({**head, "rate": source.facts.get("flops_per_token")})
+            values = [_rounded(point[metric], DIGITS) for point in at.values()]
+            lines[before + metric] = (grids[tuple(at)], values)
     return {
         "name": run.name,
         "folder": str(run.folder),

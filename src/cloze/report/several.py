@@ -15,6 +15,7 @@ from cloze.report.collect import Run, find
 from cloze.report.comparison import Absent, Arm, Comparison, Metric
 
 SUITE = "glue.json"  # what data=glue/all leaves in its folder
+MEAN = ("glue", "mean")  # stands for a task and its metric
 
 
 def compare(folders: Sequence[Path], metrics: Sequence[str] | None = None, baseline: str | None = None) -> Comparison:
@@ -116,6 +117,7 @@ def _of_suites(folders: Sequence[Path], metrics: Sequence[str] | None, baseline:
     """A model is an arm and a task's score a metric, in per cent of the development sets, with the published rows."""
     from cloze.suites.glue_table import COLUMNS, Report
 
+    columns = {**COLUMNS, MEAN: ("mean", "")}
     arms = [_suite(folder) for folder in folders]
     names = Counter(arm.name for arm in arms)
     arms = [
@@ -125,14 +127,16 @@ def _of_suites(folders: Sequence[Path], metrics: Sequence[str] | None, baseline:
     _refuse_alike([arm.name for arm in arms])
     there = {key for arm in arms for run in arm.runs for key in run.figures}
     usual = [
-        Metric(key, f"{title} {measure}", True, "%")
-        for (task, metric), (title, measure) in COLUMNS.items()
+        Metric(key, f"{title} {measure}".strip(), True, "%")
+        for (task, metric), (title, measure) in columns.items()
         if (key := f"score/{task}/{metric}") in there
     ]
     table = Report("", {}, ())
     head = [" ".join(filter(None, lines)) for lines in table.head()]
     rows = {row[0]: row[1:] for row in table.rows()[1:]}
     remarks = ["figures are percentages of the development sets, the last step of each run"]
+    if f"score/{'/'.join(MEAN)}" in there:
+        remarks.append("mean: the average of BERT's paper, without WNLI, of the seeds that have all nine figures")
     published = {"columns": head[1:], "rows": rows, "note": " ".join(table.notes()[1:])}
     return _judged(arms, _chosen(arms, metrics) or usual, baseline, remarks, "GLUE", published=published)
 
@@ -169,7 +173,11 @@ def _scores(folder: Path, task: str) -> Iterator[tuple[str, Mapping[str, float]]
 
 def _of_seed(folder: Path, name: str, seed: int, scores: Mapping[str, Any], source: Path) -> Run:
     from cloze.folder import RunFolder
+    from cloze.suites.glue_table import AVERAGES, Report
 
+    average = Report(name, {seed: scores}).average(AVERAGES["BERT's"])
+    if average is not None and average.whole:
+        scores = {**scores, MEAN[0]: {MEAN[1]: average.value.mean}}
     provenance = RunFolder(source).facts().get("provenance") or {}
     facts = {"name": name, "status": "done", "identity": {"seed": seed}, "scores": scores, "provenance": provenance}
     return Run(folder, facts)

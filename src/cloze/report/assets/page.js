@@ -56,7 +56,7 @@
     const found = run.curves[metric];
     if (!found) return null;
     const grid = run.grids[found[0]];
-    const factor = axis === "flops" ? run.rate : 1;
+    const factor = axis === "flops" ? grid.rate : 1;
     if (!factor) return null;
     const xs = grid[axis === "flops" ? "tokens" : axis];
     const kept = xs.map((x, n) => n).filter(n => xs[n] !== null);
