@@ -1,12 +1,14 @@
-"""Which settings decide a run: its weights, and the figures that it is judged by. All who ask go by this one list: what a run is resumed
-as, which words a study may be told anew, which runs are seeds of one arm."""
+"""Which settings decide a run: its weights, and the figures that it is judged by.
+
+All who ask go by this one list: what a run is resumed as, which words a study may be told anew, which runs are seeds of one arm.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-# Groups and keys that say where a run lies, how fast it goes, how often one looks at it, or that it is only to be looked at
+# Groups and keys that say where a run lies, how fast it goes, how often it is looked at, or that it is only looked at
 _ASIDE = (
     "output_dir", "resume", "cache_dir", "name", "trusted", "plan", "show", "audit", "matrix", "hydra",
     "hardware", "tracking", "checkpoint", "validation.every",
@@ -23,7 +25,7 @@ def decides(key: str) -> bool:
 
 
 def deciding(settings: Mapping[str, Any], precision: str) -> dict[str, Any]:
-    """Those of a composed run's settings that decide, by group and key. `precision` is what `auto` has come to on this machine."""
+    """Those of a composed run's settings that decide, by group and key. `precision` is what `auto` has come to here."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
         flat |= {f"{key}.{name}": each for name, each in value.items()} if isinstance(value, dict) else {key: value}

@@ -97,8 +97,8 @@ WORLD = {
     "unseen_words": (16, 200), "ner": (32, 100), "pos": (16, 60), "srl": (16, 60), "constituents": (16, 60),
     "cola": (32, 250), "sst2": (32, 400),
 }  # fmt: skip
-# Tokens for its summaries, which have 30 at most (BPE and WordPiece), where they share a sequence of 128 with their passages:
-# half for each, as when nothing is said, would cut four passages in five (46 to 114 tokens); so it is one in fifty
+# Tokens for its summaries, 30 at most (BPE and WordPiece), where they share a sequence of 128 with their passages: half for
+# each, as when nothing is said, would cut four passages in five (46 to 114 tokens); so it is one in fifty
 SUMMARY = 32
 LONG_KINDS = ("extractive_qa", "choose", "sequence_to_sequence")  # more than a sentence or two
 LONG_CHOICES = ("race", "dream", "world/race")  # whole passages

@@ -160,8 +160,8 @@ def _label_names(prepared: Prepared) -> dict[str, list[str]]:
 
 
 def identity(prepared: Prepared) -> dict[str, Any]:
-    """Everything that decides the weights and what they are judged by, flat: a run can only be resumed as what it was. Data, tokenizer
-    and the weights that it starts from are their digests."""
+    """Everything that decides the weights and what they are judged by, flat: a run can only be resumed as what it was.
+    Data, tokenizer and the weights that it starts from are their digests."""
     checked = prepared.checked
     precision = checked.nodes["hardware"].build().resolve(checked.top.batch_size).precision
     found = deciding(checked.settings, precision)

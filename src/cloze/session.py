@@ -57,8 +57,8 @@ class Parts:
     """Everything that a run is made of, built and checked.
 
     `config` is the composed run as plain containers (for trackers and records), `config_text` the same as YAML. `identity` holds,
-    flat and plain, what decides the weights and what they are judged by (cloze.deciding; digests of data and tokenizer): a resumed run must
-    have the same, save for the keys in `may_differ`.
+    flat and plain, what decides the weights and what they are judged by (cloze.deciding; digests of data and tokenizer):
+    a resumed run must have the same, save for the keys in `may_differ`.
     `description` is what `models.storage.save_model` writes; `save_tokenizer` puts the tokenizer into a folder.
     """
 

@@ -111,8 +111,9 @@ def test_a_model_that_has_all_of_glue_has_the_mean_of_berts_paper(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tasks = {
-        "mnli": {"validation": {"accuracy": 0.8}, "validation_mismatched": {"accuracy": 0.6}}, "mrpc": {"validation": {"f1": 0.9}},
-        "qqp": {"validation": {"f1": 0.7}}, "stsb": {"validation": {"spearman": 0.5}}, "cola": {"validation": {"matthews": 0.1}},
+        "mnli": {"validation": {"accuracy": 0.8}, "validation_mismatched": {"accuracy": 0.6}},
+        "mrpc": {"validation": {"f1": 0.9}}, "qqp": {"validation": {"f1": 0.7}},
+        "stsb": {"validation": {"spearman": 0.5}}, "cola": {"validation": {"matthews": 0.1}},
         **{task: {"validation": {"accuracy": 0.8}} for task in ("sst2", "qnli", "rte")},
     }  # fmt: skip
     for name, left_out in (("all", ""), ("some", "rte")):

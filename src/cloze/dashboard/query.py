@@ -83,8 +83,8 @@ class Term:
         return any(_same(have, value) for value in self._values()) == (self.sign == "=")
 
     def _values(self) -> list[str]:
-        """What a comma separates, but for the names of a grid's arms (`lr=0.1, of=[mlm,sop]`): these are joined by a comma and a space, and
-        have commas in their lists; so one name alone is itself."""
+        """What a comma separates, but for the names of a grid's arms (`lr=0.1, of=[mlm,sop]`): these are joined by a comma
+        and a space, and have commas in their lists; so one name alone is itself."""
         return [self.value, *_BETWEEN.split(self.value)]
 
 

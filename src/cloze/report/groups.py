@@ -55,7 +55,8 @@ def same(arms: Sequence[Arm]) -> list[str]:
                 remarks.append(f"{arm.name} and {other.name} resolve to the same configuration: they are one arm")
             elif common and all(digests[n][seed] and digests[n][seed] == digests[m][seed] for seed in common):
                 remarks.append(
-                    f"{arm.name} and {other.name} ended in bitwise the same weights: what tells them apart had no effect on these"
+                    f"{arm.name} and {other.name} ended in bitwise the same weights: "
+                    "what tells them apart had no effect on these"
                 )
     return remarks
 

@@ -75,8 +75,8 @@ def remarks(arms: Sequence[Arm], table: Mapping[str, Mapping[str, Cell]], baseli
         if unpaired:
             where = "" if len(unpaired) == len(judged) else f" on {', '.join(unpaired)}"
             said.append(
-                f"{arm.name} and {baseline} have other seeds, so they are compared unpaired{where} (Welch's t-test), which shows less than "
-                "pairs would"
+                f"{arm.name} and {baseline} have other seeds, so they are compared unpaired{where} (Welch's t-test), "
+                "which shows less than pairs would"
             )
     if baseline is None and len(arms) > 1:
         said.append("there is no baseline, so no difference is judged")

@@ -59,8 +59,8 @@ def chosen(keys: Sequence[str], known: Iterable[str]) -> list[Metric]:
 
 
 def usual(figures: Sequence[Iterable[str]]) -> tuple[list[Metric], list[str]]:
-    """The figures that all runs have and whose good side is known, the validation's loss first; and a sentence where that is left out,
-    because it is not of the same terms in all of them."""
+    """The figures that all runs have and whose good side is known, the validation's loss first; and a sentence where that
+    is left out, because it is not of the same terms in all of them."""
     if not figures:
         return [], []
     common = [key for key in figures[0] if all(key in each for each in figures[1:])]

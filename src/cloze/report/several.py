@@ -43,8 +43,8 @@ def _nothing_common(comparison: Comparison) -> str:
 
 
 def _of_studies(folders: Sequence[Path], metrics: Sequence[str] | None, baseline: str | None) -> Comparison:
-    """The arms of all of them, each with its study's name before its own. They are compared by what the first study judges by that names
-    metrics, else by what all runs have."""
+    """The arms of all of them, each with its study's name before its own. They are compared by the metrics of the first
+    study that names any, else by what all runs have."""
     from cloze.report import metrics as measures
     from cloze.report.groups import differing_settings, of_runs, of_study, settings_of
     from cloze.report.studies import is_study, read_study

@@ -104,7 +104,8 @@ class StudyFolder:
             write_json(self.path / FILE, self.content())
         except OSError as fault:
             raise RunFailure(
-                f"{self.study.folder / FILE} cannot be written ({fault.strerror}): the study is stopped; the same sentence goes on"
+                f"{self.study.folder / FILE} cannot be written ({fault.strerror}): the study is stopped; "
+                "the same sentence goes on"
             ) from None
 
     def content(self) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from cloze.studies.progress import Progress
 from cloze.studies.record import State, StudyFolder
 
 PAUSE = 0.1  # seconds between two looks
-PATIENCE = 120.0  # seconds that a job waits for a process in its folder: one that a killed study left behind still writes its checkpoint
+PATIENCE = 120.0  # seconds that a job waits for a process in its folder: one of a killed study, at its checkpoint
 _STOP = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
 # What a launcher tells the ranks of one distributed run, and a run its own processes: never a job's business.
 _NOT_A_JOBS = (

@@ -1,7 +1,7 @@
 """A search's memory: trials in Optuna's sqlite storage, what comes next, what may be stopped early. It starts no process.
 
-The proposals of trial n are drawn with a seed of (seed, n), so a search whose trials run one at a time proposes the same again, stopped in
-between or not. With several at a time they also go by how far the others have come by then.
+The proposals of trial n are drawn with a seed of (seed, n), so a search whose trials run one at a time proposes the same
+again, stopped in between or not. With several at a time they also go by how far the others have come by then.
 """
 
 from __future__ import annotations
