@@ -3,7 +3,7 @@
     python train.py model=gpt2 size=mini data=world data.demonstrations=0.5 … output_dir=RUN    (docs/few-shot.md has the whole command)
     python -m benchmarks.in_context RUN
 
-A list sorts things of two topics by two colours, `rose => red`; which topic has which colour is drawn for each list, so that nothing but
+A list sorts things of two topics by two colours, `rose red.`; which topic has which colour is drawn for each list, so that nothing but
 the list says it. With true demonstrations the colour of a thing can be read off; with shuffled ones there is nothing to be read, and who
 goes by them is right by chance alone.
 """
@@ -35,8 +35,8 @@ def prompts(shots: int, shuffle: bool) -> list[Asked]:
         colours = sorted({_said(line.right) for line in lines})
         solved = [(_said(line.left), colours.index(_said(line.right))) for line in lines]
         halves = [[one for one in solved if one[1] == side][: shots // 2] for side in (0, 1)]
-        pool = [Asked(f"{thing} => ", tuple(colours), ".", side) for half in halves for thing, side in half]
-        asked = pool[number % shots] if shots else Asked(f"{solved[0][0]} => ", tuple(colours), ".", solved[0][1])
+        pool = [Asked(f"{thing} ", tuple(colours), ".", side) for half in halves for thing, side in half]
+        asked = pool[number % shots] if shots else Asked(f"{solved[0][0]} ", tuple(colours), ".", solved[0][1])
         prompter = Prompter(pool, shots, number, Demonstrations("random", "same", shuffle and shots > 0, "\\n"))
         made.append(prompter.asked(asked))
     return made

@@ -3,7 +3,7 @@
 A list shows one relation: a thing and its plural, a verb and its past, a trade and where it works, a quality and its opposite. Each is
 a function: what stands on the left decides what stands on the right.
 
-Or it sorts things by colours, `rose => red`, `spade => blue`: the things of a topic have one colour, and which, is drawn for each list.
+Or it sorts things by colours, `rose red.`, `spade blue.`: the things of a topic have one colour, and which, is drawn for each list.
 Nothing but the list says it, so that whoever wants to know has to look there. Half of the lists are of this kind.
 """
 
@@ -95,8 +95,9 @@ def sorting(lexicon: Lexicon, draws: Draws, count: int, topics: int, things: int
 
 
 def _document(lexicon: Lexicon, name: str, lines: list[Line], cost: float) -> Document:
+    between = [] if name == SORTED else [ARROW]
     sentences = [
-        Sentence([*line.left, ARROW, *line.right, STOP], [], (), line.cost, number, number)
+        Sentence([*line.left, *between, *line.right, STOP], [], (), line.cost, number, number)
         for number, line in enumerate(lines)
     ]
     return Document(lexicon.topics[0]._replace(name=name), sentences, (), (), (), cost)
