@@ -1,64 +1,79 @@
-"""Does a model read the labels of its demonstrations? Sorted lists, as `data=world data.demonstrations=…` has them among its documents.
+"""Does a model read what its demonstrations say? Words that have two answers, and demonstrations that decide which is meant.
 
     python train.py model=gpt2 size=mini data=world data.demonstrations=0.5 … output_dir=RUN    (docs/few-shot.md has the whole command)
     python -m benchmarks.in_context RUN
 
-A list sorts things of two topics by two colours, `rose red.`; which topic has which colour is drawn for each list, so that nothing but
-the list says it. With true demonstrations the colour of a thing can be read off; with shuffled ones there is nothing to be read, and who
-goes by them is right by chance alone.
+The world's lists show one relation each: `loaf => loaves`, or `bake => baked`. A few words are things and deeds, so `comb =>` may go on as
+`combs` or as `combed`, and nothing but the demonstrations says which. Each word is asked about under both relations, with the same other
+such words as demonstrations: with their answers under the relation that is asked for, and with half of their answers under the other one.
+Who reads the answers is right with the former, and right by chance alone with the latter.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 
 import numpy as np
 
 import cloze
 from cloze.data import keyed
-from cloze.data.world.demonstrations import Phrase, sorting
-from cloze.data.world.draws import Draws
-from cloze.data.world.lexicon import lexicon
+from cloze.data.world.demonstrations import ARROW, RELATIONS
+from cloze.data.world.draws import Draws, Table
+from cloze.data.world.lexicon import Word, lexicon
 from cloze.fewshot.comparison import Comparison
 from cloze.fewshot.prompts import Asked, Demonstrations, Prompter
 
-SHOTS = (0, 2, 4, 8, 12)
-PROMPTS = 1000
-LONG = 64  # lines of a list that prompts are cut from
+ASKED = ("past", "plural")
+SHOTS = (0, 2, 4, 6)
+DRAWS = 40  # of demonstrations, for each word and relation
+
+
+def two_answers() -> Mapping[str, tuple[str, ...]]:
+    """The words that have an answer under each relation, and these answers."""
+    held = [{_said(left): _said(right) for left, right in RELATIONS[name](lexicon())} for name in ASKED]
+    return {word: tuple(each[word] for each in held) for word in held[0] if all(word in each for each in held)}
 
 
 def prompts(shots: int, shuffle: bool) -> list[Asked]:
-    """Lists with half of their lines under each colour, and a question about one of the things in them."""
-    made = []
-    for number in range(PROMPTS):
-        lines = sorting(lexicon(), Draws(keyed.key("sorting", "prompts", number)), LONG, topics=2, things=2)
-        colours = sorted({_said(line.right) for line in lines})
-        solved = [(_said(line.left), colours.index(_said(line.right))) for line in lines]
-        halves = [[one for one in solved if one[1] == side][: shots // 2] for side in (0, 1)]
-        pool = [Asked(f"{thing} ", tuple(colours), ".", side) for half in halves for thing, side in half]
-        asked = pool[number % shots] if shots else Asked(f"{solved[0][0]} ", tuple(colours), ".", solved[0][1])
-        prompter = Prompter(pool, shots, number, Demonstrations("random", "same", shuffle and shots > 0, "\\n"))
-        made.append(prompter.asked(asked))
+    """Each word under each relation, behind demonstrations that are others for each draw."""
+    answers, made = two_answers(), []
+    for number in range(DRAWS):
+        for word in answers:
+            draws = Draws(keyed.key("in context", word, number))
+            others: list[str] = []
+            while len(others) < shots:
+                others.append(draws.pick(Table([one for one in answers if one not in (word, *others)])))
+            for side in range(len(ASKED)):
+                sides = [place % 2 if shuffle else side for place in range(shots)]
+                pool = [_question(one, answers[one], its) for one, its in zip(others, sides, strict=True)]
+                prompter = Prompter(pool, shots, number, Demonstrations("random", "same", False, "\\n"))
+                made.append(prompter.asked(_question(word, answers[word], side)))
     return made
 
 
-def _said(phrase: Phrase) -> str:
+def _question(word: str, answers: tuple[str, ...], side: int) -> Asked:
+    return Asked(f"{word} {ARROW.form} ", answers, ".", side)
+
+
+def _said(phrase: tuple[Word, ...]) -> str:
     return " ".join(word.form for word in phrase)
 
 
 def main() -> None:
-    """Accuracy by number of demonstrations, with their own labels and with shuffled ones."""
+    """Accuracy by number of demonstrations, with their own answers and with shuffled ones."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.in_context", description=__doc__.splitlines()[0])
     parser.add_argument("run", help="the run of a model that was trained on lists among other documents")
     loaded, comparison = cloze.load(parser.parse_args().run), Comparison()
-    print("shots\ttrue\tshuffled\tstandard error at 1/2")
+    print(f"words: {', '.join(two_answers())}")
+    print("shots\ttrue\tshuffled\tprompts")
     for shots in SHOTS:
         found = []
         for shuffle in (False, True):
             asked = prompts(shots, shuffle)
             judged = comparison.judge(loaded, asked, loaded.length)
             found.append(np.mean([one.prefers(int(each.gold or 0)) for one, each in zip(judged, asked, strict=True)]))
-        print(f"{shots}\t{found[0]:.3f}\t{found[1]:.3f}\t{0.5 / len(asked) ** 0.5:.3f}", flush=True)
+        print(f"{shots}\t{found[0]:.3f}\t{found[1]:.3f}\t{len(asked)}", flush=True)
 
 
 if __name__ == "__main__":

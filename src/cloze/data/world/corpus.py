@@ -120,7 +120,7 @@ class World(Corpus):
 
         That is the cost of each document's derivation. With `order_cue=both|local` and `topic_overlap=0` a text has one
         derivation (a test enumerates them), so this is -log p(text): what the split costs, left to right, a reader who knows
-        the generator. Otherwise (shuffled sentences, words that two topics could have given, sorted lists) it is an upper bound on that.
+        the generator. Otherwise (shuffled sentences, words that two topics could have given) it is an upper bound on that.
         """
         return float(sum(document.cost for part in self.parts(split) for document in self._tell(*_range(part))))
 

@@ -2,16 +2,12 @@
 
 A list shows one relation: a thing and its plural, a verb and its past, a trade and where it works, a quality and its opposite. Each is
 a function: what stands on the left decides what stands on the right.
-
-Or it sorts things by colours, `rose red.`, `spade blue.`: the things of a topic have one colour, and which, is drawn for each list.
-Nothing but the list says it, so that whoever wants to know has to look there. Half of the lists are of this kind.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
 
 from cloze.data.world.documents import Document, Style, tell
 from cloze.data.world.draws import Draws, Table, chance
@@ -20,21 +16,8 @@ from cloze.data.world.lexicon import Lexicon, Topic, Word
 
 ARROW = Word("=>", "SYM")
 LENGTHS = range(4, 13)
-SORTED = "sorted"
-SORTED_LENGTHS = range(8, 25)
-TOPICS = range(2, 5)  # of one sorted list
-THINGS = range(1, 4)  # of a topic, so that most come more than once
 
-Phrase = tuple[Word, ...]
-Pair = tuple[Phrase, Phrase]
-
-
-class Line(NamedTuple):
-    """What stands on both sides of a line's arrow, and what its choices cost."""
-
-    left: Phrase
-    right: Phrase
-    cost: float
+Pair = tuple[tuple[Word, ...], tuple[Word, ...]]
 
 
 def tell_or_list(lexicon: Lexicon, key: int, list_key: int, style: Style, share: float) -> Document:
@@ -47,60 +30,17 @@ def tell_or_list(lexicon: Lexicon, key: int, list_key: int, style: Style, share:
 
 
 def list_of(lexicon: Lexicon, draws: Draws) -> Document:
-    """A list: one line, and one sentence, for each of its pairs; all different on the left, where it is no sorted one."""
-    relation = draws.pick(Table((*RELATIONS, SORTED), [1] * len(RELATIONS) + [len(RELATIONS)]))
-    if relation == SORTED:
-        topics = draws.pick(Table([count for count in TOPICS if count <= len(lexicon.topics)] or [1]))
-        things, count = draws.pick(Table(THINGS)), draws.pick(Table(SORTED_LENGTHS))
-        lines = sorting(lexicon, draws, count, topics, things)
-    else:
-        lines = _drawn(dict(RELATIONS[relation](lexicon)), draws)
-    return _document(lexicon, relation, lines, draws.cost)
-
-
-def _drawn(left: dict[Phrase, Phrase], draws: Draws) -> list[Line]:
-    """Some of the pairs, in any order."""
+    """A list: one line, and one sentence, for each of its pairs, all different on the left."""
+    relation = draws.pick(Table(tuple(RELATIONS)))
+    left = dict(RELATIONS[relation](lexicon))
     count = draws.pick(Table([length for length in LENGTHS if length <= len(left)] or [len(left)]))
-    lines: list[Line] = []
-    before = 0.0  # the first line's cost holds all that was drawn before
-    for _ in range(count):
-        one = draws.pick(Table(tuple(left)))
-        lines.append(Line(one, left.pop(one), draws.cost - before))
-        before = draws.cost
-    return lines
-
-
-def sorting(lexicon: Lexicon, draws: Draws, count: int, topics: int, things: int) -> list[Line]:
-    """`count` lines that sort things of so many topics, so many `things` of each, by as many colours. Each line draws a topic and a thing
-    of it anew. The first line's cost holds that of choosing topics, things and colours.
-    """
-    sides: list[tuple[Table[Phrase], Word]] = []
-    drawn: list[Topic] = []
-    taken: list[Phrase] = []  # a few things belong to more than one topic
-    for _ in range(topics):
-        drawn.append(draws.pick(Table(lexicon.topics).without(drawn)))
-        chosen: list[Phrase] = []
-        for _ in range(things):
-            nouns = Table([noun.one for noun in drawn[-1].nouns.items])
-            chosen.append(draws.pick(nouns.without([*taken, *chosen])))
-        taken += chosen
-        sides.append((Table(chosen), draws.pick(lexicon.colours.without([colour for _, colour in sides]))))
-    lines: list[Line] = []
+    sentences: list[Sentence] = []
     before = 0.0
-    for _ in range(count):
-        held, colour = draws.pick(Table(sides))
-        lines.append(Line(draws.pick(held), (colour,), draws.cost - before))
+    for line in range(count):
+        one = draws.pick(Table(tuple(left)))
+        sentences.append(Sentence([*one, ARROW, *left.pop(one), STOP], [], (), draws.cost - before, line, line))
         before = draws.cost
-    return lines
-
-
-def _document(lexicon: Lexicon, name: str, lines: list[Line], cost: float) -> Document:
-    between = [] if name == SORTED else [ARROW]
-    sentences = [
-        Sentence([*line.left, *between, *line.right, STOP], [], (), line.cost, number, number)
-        for number, line in enumerate(lines)
-    ]
-    return Document(lexicon.topics[0]._replace(name=name), sentences, (), (), (), cost)
+    return Document(lexicon.topics[0]._replace(name=relation), sentences, (), (), (), draws.cost)
 
 
 def _plurals(lexicon: Lexicon) -> list[Pair]:
