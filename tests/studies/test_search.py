@@ -29,7 +29,8 @@ from cloze.studies.jobs import Job
 from cloze.studies.live import Lines
 from cloze.studies.search import SearchFolder, SearchSupervisor
 from cloze.studies.study import Study, from_file
-from cloze.studies.trials import Trials
+from cloze.studies.trials import Trials, Tried
+from tests.studies.test_supervisor import in_folder
 
 ACCURACY = Metric("val/accuracy", "accuracy", True)
 PRETEND = (sys.executable, str(Path(__file__).with_name("trial.py")))
@@ -41,14 +42,19 @@ def search_of(trials: int = 6, of: Mapping[str, Any] | None = None, **more: Any)
 
 
 def brought(
-    folder: Path, search: space.Search, words: tuple[str, ...] = (), parallel: int = 2, stop_at: int | None = None
+    folder: Path,
+    search: space.Search,
+    words: tuple[str, ...] = (),
+    parallel: int = 2,
+    stop_at: int | None = None,
+    retries: int = 0,
 ) -> tuple[dict[str, dict[str, Any]], int | None, str]:
     """The trials as study.json has them, the signal that stopped the search, and what was said. `stop_at`: once so many are over."""
     study = Study("test", folder, words, {"runs": ()}, metrics=(ACCURACY,), search={"space": {}})
     said = StringIO()
     console = Console(file=said, width=200)
     with SearchFolder(study, search, Job("", "", 1, Path(), (*words, "seed=1"))) as held:
-        supervisor = SearchSupervisor(held, Lines(held, parallel, console), parallel, command=PRETEND)
+        supervisor = SearchSupervisor(held, Lines(held, parallel, console), parallel, None, retries, PRETEND)
         if stop_at is not None:
             threading.Thread(target=stopping, args=(folder, stop_at), daemon=True).start()
         stopped = supervisor.run()
@@ -279,16 +285,55 @@ def test_a_search_that_is_stopped_goes_on(tmp_path: Path) -> None:
         assert again[name]["attempts"] == 2 and again[name]["words"] == jobs[name]["words"]
 
 
+def left_behind(folder: Path, search: space.Search, words: tuple[str, ...]) -> Tried:
+    """A trial that Optuna's memory says is running."""
+    asked = {"words": list(words), "hardware.precision": [], "seed": 1}
+    tried = Trials(search, ACCURACY, folder / "search.db", asked).next()
+    assert tried is not None
+    return tried
+
+
 def test_a_search_that_was_killed_goes_on(tmp_path: Path) -> None:
     """Optuna's memory says that a trial runs, and nobody runs it: as after SIGKILL or a power cut."""
     folder, words = tmp_path / "study", ("validations=2",)
     brought(folder, search_of(2, pruner="none"), words)
-    trials = Trials(search_of(4, pruner="none"), ACCURACY, folder / "search.db", {"words": list(words), "seed": 1})
-    tried = trials.next()
-    assert tried is not None and not (folder / "runs" / "trial-002").exists()
+    tried = left_behind(folder, search_of(4, pruner="none"), words)
+    assert not (folder / "runs" / "trial-002").exists()
     jobs, _, _ = brought(folder, search_of(4, pruner="none"), words)
     assert statuses(jobs) == ["done"] * 4
     assert set(tried.words) <= set(jobs["trial-002"]["words"])
+
+
+def test_a_search_whose_file_is_older_than_the_precision_goes_on_and_another_precision_is_another_search(
+    tmp_path: Path,
+) -> None:
+    folder, words = tmp_path / "study", ("hardware.precision=32", "validations=1")
+    brought(folder, search_of(1), words)
+    with pytest.raises(Refusal, match=r"hardware\.precision \(\['hardware\.precision=32'\] there, \[\] here\)"):
+        brought(folder, search_of(1), words[1:])
+    memory = optuna.load_study(study_name="search", storage=f"sqlite:///{folder / 'search.db'}")
+    asked = memory.user_attrs["asked"]
+    memory.set_user_attr("asked", {key: asked[key] for key in ("metric", "space", "words", "seed")})
+    assert asked["words"] == ["validations=1"]  # as it was when no word of the hardware was kept
+    jobs, _, _ = brought(folder, search_of(2), words)
+    assert statuses(jobs) == ["done"] * 2
+
+
+def test_one_at_a_time_none_is_proposed_before_the_one_that_a_killed_search_left_has_ended(tmp_path: Path) -> None:
+    folder, words = tmp_path / "study", ("validations=2",)
+    brought(folder, search_of(1, pruner="none"), words)
+    left_behind(folder, search_of(3, pruner="none"), words)
+    process = in_folder(folder / "runs" / "trial-001", 2.0)
+    jobs, _, said = brought(folder, search_of(3, pruner="none"), words, parallel=1)
+    process.wait()
+    assert "trial-001 waits for process" in said and said.index("done trial-001") < said.index("started trial-002")
+    assert statuses(jobs) == ["done"] * 3
+
+
+def test_one_that_is_tried_again_comes_before_a_new_one(tmp_path: Path) -> None:
+    words = ("kinds=raise-good", "validations=1")
+    _, _, said = brought(tmp_path / "study", search_of(2), words, parallel=1, retries=1)
+    assert said.index("started trial-000, attempt 2") < said.index("started trial-001")
 
 
 # --- the sentence ----------------------------------------------------------------------------------------------------------------

@@ -269,6 +269,21 @@ def test_a_record_that_cannot_be_written_stops_the_jobs_and_ends_in_one_message(
     assert {job["status"] for job in recorded(study).values()} == {"done"}
 
 
+def test_a_record_that_cannot_be_written_while_the_jobs_are_stopping_is_no_second_signal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise RunFailure("the disk is full")
+
+    with held(study_of(tmp_path, {"good": "finish"})) as folder:
+        supervisor = Supervisor(folder, Lines(folder, 1, Console(file=StringIO())), 1, command=PRETEND)
+        supervisor.signals.append(signal.SIGINT)
+        monkeypatch.setattr(folder, "write", full)
+        with pytest.raises(RunFailure, match="the disk is full"):
+            supervisor.run()
+    assert supervisor.signals == [signal.SIGINT]
+
+
 # --- the folder --------------------------------------------------------------------------------------------------------------
 
 
@@ -345,6 +360,9 @@ def test_lines_tell_of_progress_now_and_then(tmp_path: Path, monkeypatch: pytest
     study = study_of(tmp_path, {"good": "later"}, retries=1)
     _, _, said = brought(study)
     assert "started good-1, attempt 2" in said and "0 of 1 done; good-1" in said and "done good-1 in" in said
+    with held(replace(study, folder=tmp_path / "all of it waits")) as folder:
+        Lines(folder, 1, Console(file=(alone := StringIO()))).look({})
+    assert alone.getvalue() == "0 of 1 done\n"
 
 
 # --- the end of the one that runs them -----------------------------------------------------------------------------------------

@@ -59,8 +59,8 @@ class Lines:
         """Called again and again."""
         if time.monotonic() - self._last >= EVERY:
             self._last = time.monotonic()
-            now = "; ".join(f"{name} {progress.words}" for name, progress in running.items())
-            self.say(f"{self.count()}; {now}{self._left(running)}")
+            now = [f"{name} {progress.words}" for name, progress in running.items()]
+            self.say("; ".join([self.count(), *now]) + self._left(running))
 
     def say(self, line: str) -> None:
         """A line of its own."""

@@ -15,7 +15,7 @@ from cloze.errors import Refusal, RunFailure
 from cloze.folder import RunFolder
 from cloze.studies.jobs import Job
 from cloze.studies.study import Study
-from cloze.studies.words import deciding
+from cloze.studies.words import decisive
 
 FORMAT = 1  # of study.json
 FILE = "study.json"
@@ -167,8 +167,8 @@ class StudyFolder:
 
 def _comparable(value: Any) -> Any:
     if isinstance(value, dict) and all(isinstance(each, list) for each in value.values()):
-        return {name: deciding(words) for name, words in value.items()}
-    return deciding(value) if isinstance(value, list) else value
+        return {name: decisive(words) for name, words in value.items()}
+    return decisive(value) if isinstance(value, list) else value
 
 
 def _difference(key: str, then: Any, here: Any) -> str:

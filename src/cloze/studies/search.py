@@ -23,7 +23,7 @@ from cloze.studies.jobs import Job, check_all, jobs_of
 from cloze.studies.record import FILE, State, StudyFolder
 from cloze.studies.study import Study
 from cloze.studies.supervisor import Supervisor, _Running
-from cloze.studies.words import deciding, key_of, merged
+from cloze.studies.words import decisive, key_of, merged
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -123,8 +123,7 @@ class SearchFolder(StudyFolder):
         super().__enter__()
         try:
             file = self.path / MEMORY
-            asked = {"words": deciding([*self.study.words, *self._further()]), "seed": self.study.seeds[0]}
-            self.trials = Trials(self.search, self.study.metrics[0], file, asked)
+            self.trials = Trials(self.search, self.study.metrics[0], file, self._asked())
         except BaseException:
             self.__exit__()
             raise
@@ -160,6 +159,13 @@ class SearchFolder(StudyFolder):
         """As of any study, with the search as its file says it."""
         return {**super().content(), "search": {**dict(self.study.search or {}), "trials": self.search.trials}}
 
+    def _asked(self) -> dict[str, Any]:
+        """What all trials are asked."""
+        words = decisive([*self.study.words, *self._further()])
+        precision = [word for word in words if key_of(word) == "hardware.precision"]  # apart: not in older lists
+        others = [word for word in words if word not in precision]
+        return {"words": others, "hardware.precision": precision, "seed": self.study.seeds[0]}
+
     def _further(self) -> list[str]:
         return [] if self.study.budget is None else [self.study.budget.word]
 
@@ -193,10 +199,13 @@ class SearchSupervisor(Supervisor):
         self._stopped: set[str] = set()
 
     def _next(self) -> Job | None:
-        """A trial that was begun, or one that failed and is tried again, before a new one."""
+        """A trial that was begun, or one that failed and is tried again, before a new one. One at a time, a new one is proposed when those
+        before it have ended."""
         job = super()._next()
         if job is None or job.words:
             return job
+        if self.parallel == 1 and self.awaited:  # another process still runs one
+            return None
         tried = self.folder.trials.next()
         return None if tried is None else self.folder.put(tried)
 

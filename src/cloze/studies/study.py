@@ -21,7 +21,7 @@ from cloze.errors import Refusal, did_you_mean
 from cloze.report.comparison import Metric
 from cloze.schema import fits, misfit
 from cloze.studies.file import Budget, located, read
-from cloze.studies.words import axes, deciding, grid, key_of, merged, spelt, taken_by
+from cloze.studies.words import axes, decisive, grid, key_of, merged, spelt, taken_by
 
 SETTINGS: dict[str, Any] = {  # sweeps.NAME=…, and what each takes
     "parallel": int,  # jobs at a time
@@ -107,7 +107,7 @@ def from_words(words: Sequence[str]) -> Study:
     seeds = _seeds(several.pop("seed", []), plain) or [1]
     kept = tuple(word for word in plain if key_of(word) != "seed")
     arms = grid(several)
-    content = json.dumps([deciding(kept), sorted(arms)], sort_keys=True)
+    content = json.dumps([decisive(kept), sorted(arms)], sort_keys=True)
     digest = hashlib.sha256(content.encode()).hexdigest()[:8]
     return _settled(Study("grid", ROOT / f"grid-{digest}", kept, arms, tuple(seeds)), own)
 

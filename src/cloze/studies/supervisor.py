@@ -114,7 +114,8 @@ class Supervisor:
         except RunFailure as fault:
             if self.fault is None:
                 self.fault = fault
-                self.signals.append(signal.SIGTERM)
+                if not self.signals:  # a second one would have the jobs stop at once, without a checkpoint
+                    self.signals.append(signal.SIGTERM)
 
     def _next(self) -> Job | None:
         """The first job that waits for nothing; those that failed in this session come after all others."""
@@ -130,7 +131,7 @@ class Supervisor:
             for job in self.folder.jobs
             if states[job.name].status == "waiting" and (job.after is None or states[job.after].status == "done")
         ]
-        able.sort(key=lambda job: self.failures.get(job.name, 0))
+        able.sort(key=lambda job: (not job.words, self.failures.get(job.name, 0)))  # without words: a trial to come
         return next((job for job in able if not self._must_wait(job)), None)
 
     def _must_wait(self, job: Job) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from cloze.deciding import LATER
 from cloze.errors import Refusal
 from cloze.studies.space import Search
 
@@ -68,7 +69,10 @@ class Trials:
         before = self._study.user_attrs.get(_ASKED)
         if before is None:
             self._study.set_user_attr(_ASKED, asked)
-        elif before != asked:
+            return
+        unsaid = {key: asked[key] for key in LATER if key in asked}  # in a file that is older than these
+        before = {**unsaid, **before}
+        if before != asked:
             other = [key for key in sorted({*before, *asked}) if before.get(key) != asked.get(key)]
             told = "; ".join(f"{key} ({before.get(key)} there, {asked.get(key)} here)" for key in other)
             raise Refusal(

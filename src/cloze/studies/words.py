@@ -24,7 +24,7 @@ def merged(*layers: Sequence[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def deciding(words: Sequence[str]) -> list[str]:
+def decisive(words: Sequence[str]) -> list[str]:
     """The words that can change what is learnt or what is known of it, in a fixed order."""
     # how often a run is validated changes nothing of it, but the curves, and what a search's pruner sees
     return sorted(word for word in words if decides(key_of(word)) or key_of(word) == "validation.every")
