@@ -199,13 +199,14 @@ def test_words_begin_where_they_do(trained: dict[str, Tokenizer], kind: str) -> 
 @pytest.mark.parametrize("kind", KINDS)
 def test_there_and_back(trained: dict[str, Tokenizer], kind: str) -> None:
     tokenizer = trained[kind]
-    back = tokenizer.decode(tokenizer.encode(WORDS))
+    back = tokenizer.decode(tokenizer.encode(f"{WORDS}\nEmma"))
     if kind in ("WordPiece", "BPE"):
-        assert back.replace(" ", "") == WORDS.lower().replace(" ", "")
-    elif kind == "Word":
-        assert back == "Emma Woodhouse, handsome & clever, didn ' t pay 3. 50!"  # words do not know where spaces stood
+        assert back.replace(" ", "") == f"{WORDS}Emma".lower().replace(" ", "")
+    elif kind == "Word":  # words do not know where spaces stood
+        assert back == "Emma Woodhouse, handsome & clever, didn ' t pay 3. 50! Emma"
     else:
-        assert back == WORDS
+        end = " " if kind == "Unigram" else "\n"  # to which a line's end is a space
+        assert back == f"{WORDS}{end}Emma"
     assert tokenizer.decode([tokenizer.vocabulary["cls"], *tokenizer.encode("Emma")], skip_special=True).strip() in (
         "Emma",
         "emma",
@@ -440,6 +441,7 @@ def test_a_byte_level_one_without_prefix_space(tmp_path: Path, corpus: Memory) -
         tokenizer.token(tokenizer.encode("Emma")[0])[0] == "Ġ" and tokenizer.decode(tokenizer.encode("Emma")) == "Emma"
     )
     assert load(tmp_path / "tokenizer.json").encode("a b") == backend.encode(" a b").ids
+    assert all(tokenizer.decode(tokenizer.encode(text)) == text for text in ("ab.\ncd.", "ab.\n cd."))
 
 
 def test_what_is_missing_is_named(tmp_path: Path, corpus: Memory) -> None:

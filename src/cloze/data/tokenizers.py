@@ -159,8 +159,9 @@ class Tokenizer:
     def encode(self, text: str, special: bool = False) -> list[int]:
         """The ids of one text, without special tokens around it; `special` recognises those written in it ("Paris is [MASK]").
 
-        Where the tokenizer itself begins a text with a space, each line begins with one, as each sentence of a corpus does. A published
-        tokenizer that does not (GPT-2's) cuts the text as it stands, as its model has seen it.
+        Where the tokenizer itself begins a text with a space, each line begins with one, as each sentence of a corpus does. With a
+        published tokenizer that does not (GPT-2's, RoBERTa's) only the text begins with one, as the published weights expect of lines; a
+        model that was trained here with such a tokenizer has seen one before each sentence (`encode_flat`) and meets lines without it.
         """
         self._backend.encode_special_tokens = not special
         lines = [text] if self._prefix else _LINES.split(text)
@@ -168,9 +169,9 @@ class Tokenizer:
         return [id for encoding in encodings for id in encoding.ids]
 
     def decode(self, ids: Iterable[int], skip_special: bool = True) -> str:
-        """The text of some ids, without the space that every sentence begins with."""
+        """The text of some ids, without the space that every sentence begins with, and every line where `encode` puts one there."""
         text: str = self._backend.decode([int(i) for i in ids], skip_special_tokens=skip_special)
-        return text[1:] if text.startswith(" ") else text
+        return (text if self._prefix else text.replace("\n ", "\n")).removeprefix(" ")
 
     def words(self, text: str) -> list[str]:
         """The pieces that the text is cut into before the vocabulary is looked at: words and punctuation, for a tokenizer of words."""
