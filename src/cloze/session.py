@@ -276,6 +276,8 @@ class _Session:
 
     def _checkpoint_to_resume(self, before: dict[str, Any]) -> Path | None:
         """The newest valid checkpoint of the run to go on with. Raises Refusal where that was another run."""
+        from cloze.report.collect import Run
+
         if not self.folder.resumed:
             return None
         now = self.resolved.precision
@@ -288,6 +290,9 @@ class _Session:
             )
         identity = _plain(self.parts.identity)
         unsaid = {key: identity[key] for key in LATER if key in identity}  # in a record that is older than these
+        if "validation.examples" in unsaid:
+            then = Run(self.folder.path, before).settings
+            unsaid["validation.examples"] = then.get("validation.examples", unsaid["validation.examples"])
         recorded = {**unsaid, **(before.get("identity") or {})}
         _refuse_another_run(recorded, identity, self.parts.may_differ, self.folder.path)
         path, faults = checkpoints.newest_valid(self.folder.checkpoints)

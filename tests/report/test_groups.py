@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,14 @@ def test_another_precision_or_other_validation_examples_are_another_arm_in_old_r
     assert [list(arm.differs.values()) for arm in arms] == [["32-true", 512], ["bf16-mixed", 512], ["32-true", 64]]
 
 
+def test_precisions_of_runs_that_train_nothing_are_one_arm(tmp_path: Path) -> None:
+    for seed, precision in ((1, "auto"), (2, "32")):
+        run = write_run(tmp_path / str(seed), seed, settings={"hardware": {"precision": precision}})
+        facts = {key: value for key, value in run.facts.items() if key != "identity"}
+        (run.folder / "run.json").write_text(json.dumps(facts))
+    assert [[run.seed for run in arm.runs] for arm in of_runs(find(tmp_path))[0]] == [[1, 2]]
+
+
 def test_two_runs_of_one_seed_are_said_and_the_last_counts(tmp_path: Path) -> None:
     for n, loss in ((1, 3.0), (2, 2.0)):
         write_run(tmp_path / str(n), 1, {"val/loss": loss}, ended=f"2026-01-0{n}T00:00:00+00:00")
@@ -93,7 +102,8 @@ def test_runs_that_did_not_end_are_absent(tmp_path: Path) -> None:
 def test_what_a_run_starts_from_counts_as_the_other_runs_settings(tmp_path: Path) -> None:
     for pair in ("nsp", "sop"):
         for seed in (1, 2):
-            source = write_run(tmp_path / f"{pair}-{seed}", seed, identity={"objective.pair": pair})
+            its = {"objective.pair": pair, "validation.examples": 64 * seed}  # by which it was only judged
+            source = write_run(tmp_path / f"{pair}-{seed}", seed, identity=its)
             write_run(tmp_path / "tuned" / f"{pair}-{seed}", seed, identity={"init": f"digest of {pair}-{seed}"},
                       settings={"init": str(source.folder)})  # fmt: skip
     arms, _ = of_runs(find(tmp_path / "tuned"))

@@ -205,6 +205,8 @@ def test_what_a_run_is_judged_by_is_part_of_it_and_older_records_go_on(
     later = {key: record["identity"].pop(key) for key in LATER}
     assert later == {"hardware.precision": "32-true", "validation.examples": 8}
     Path("run/run.json").write_text(json.dumps(record))  # as earlier versions wrote it
+    assert trained("resume=auto", "budget.steps=3", "validation.examples=4") == 2
+    assert "validation.examples (8 there, 4 here)" in capsys.readouterr().err
     assert trained("resume=auto", "budget.steps=3", "validation.examples=8", "validation.every=1") == 0
     assert trained("resume=auto", "budget.steps=4", "validation.examples=4") == 2
     assert "another run than this one: validation.examples (8 there, 4 here)" in capsys.readouterr().err

@@ -75,15 +75,17 @@ def one_start(arms: Sequence[Arm]) -> list[str]:
 
 def configuration(run: Run, ancestors: int = 8) -> Mapping[str, Any]:
     """Everything that decides a run's figures but the seed, flat. Where it starts from another run's weights, that one's configuration
-    stands for them as `init.…`: the weights themselves are others in every seed. Up to so many `ancestors`."""
-    found = dict(run.identity) or {key: value for key, value in run.settings.items() if decides(key)}
+    stands for them as `init.…`, but for what it was judged by: the weights themselves are others in every seed. Up to so many
+    `ancestors`. A run that trains nothing has no identity, and no precision: what computes its scores is the same with each."""
+    found = dict(run.identity) or {k: value for k, value in run.settings.items() if decides(k) and k not in LATER}
     for key in LATER:
         if key not in found:
             found[key] = _precision(run) if key == "hardware.precision" else run.settings.get(key)
     found.pop("seed", None)
     if ancestors and found.get("init") is not None and (source := _source(run)) is not None:
         del found["init"]
-        found |= {f"init.{key}": value for key, value in configuration(source, ancestors - 1).items()}
+        theirs = configuration(source, ancestors - 1).items()
+        found |= {f"init.{key}": value for key, value in theirs if key != "validation.examples"}
     return found
 
 
