@@ -134,7 +134,10 @@ def test_an_evaluations_curves_are_there_under_its_name_and_with_its_own_flops(t
     for folder, rate in both.items():
         shutil.rmtree(study / folder, ignore_errors=True)
         write_run(study / folder, 1, {}, points=points(1, rate), flops_per_token=RATE * rate)
-    (run,) = data_of(page(compare(study)))["arms"][0]["runs"]
+    data = data_of(page(compare(study)))
+    assert "ner:val/loss" in data["curve_metrics"]
+    assert data["frontier_metrics"] == ["val/loss", "train/loss"]  # its own FLOPs are not all that it took
+    (run,) = data["arms"][0]["runs"]
     for (folder, rate), metric in zip(both.items(), ("val/loss", "ner:val/loss"), strict=True):
         grid, values = run["curves"][metric]
         curve = read(study / folder).curve("val/loss", "flops")

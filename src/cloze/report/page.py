@@ -74,13 +74,15 @@ def _data(comparison: Comparison) -> dict[str, Any]:
     drawn = figures.metrics_in([run for arm in arms for run in arm["runs"]], judged)
     known = {metric.key: metric.higher_is_better for metric in comparison.metrics}
     sides = {key: known[key] if known.get(key) is not None else described(key).higher_is_better for key in drawn}
-    frontier = next((key for key in (*judged, "val/loss", "train/loss") if key in drawn), drawn[0] if drawn else None)
+    own = [key for key in drawn if ":" not in key]  # an evaluation's points say its own compute alone
+    frontier = next((key for key in (*judged, "val/loss", "train/loss") if key in own), own[0] if own else None)
     return {
         "comparison": tables.content(comparison),
         "arms": arms,
         "thinned": thinned,
         "points": figures.POINTS,
         "curve_metrics": drawn,
+        "frontier_metrics": own,
         "frontier_metric": frontier,
         "lower": {
             key: not side for key, side in sides.items()

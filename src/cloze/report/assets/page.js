@@ -196,7 +196,7 @@
     box.addEventListener("change", () => { box.checked ? hidden.delete(arm.name) : hidden.add(arm.name); draw(); });
     at("legend").append(label);
   });
-  for (const id of ["metric", "frontier-metric"]) at(id).append(...data.curve_metrics.map(metric => new Option(metric, metric)));
+  for (const [id, metrics] of [["metric", data.curve_metrics], ["frontier-metric", data.frontier_metrics]]) at(id).append(...metrics.map(metric => new Option(metric, metric)));
   at("frontier-metric").value = data.frontier_metric;
   if (compute === "tokens") at("axis").querySelector("[value=flops]").disabled = true;
   for (const id of ["metric", "axis", "log-x", "log-y", "band", "seeds"]) at(id).addEventListener("change", drawCurves);
@@ -205,9 +205,10 @@
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   function draw() {
     drawCurves();
-    setTimeout(() => { if (data.arms.length > 1) drawFrontier(); drawParallel(); });  // what was asked for is seen first
+    setTimeout(() => { if (!at("frontier-part").hidden) drawFrontier(); drawParallel(); });  // what was asked for is seen first
   }
-  at("legend").hidden = at("frontier-part").hidden = data.arms.length < 2;
+  at("legend").hidden = data.arms.length < 2;
+  at("frontier-part").hidden = data.arms.length < 2 || !data.frontier_metrics.length;
   if (!data.arms.some(arm => arm.runs.length > 1)) for (const id of ["band", "seeds"]) at(id).parentElement.hidden = true;
   draw();
 })();
