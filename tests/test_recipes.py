@@ -72,12 +72,18 @@ def test_kinds_of_tasks() -> None:
     assert not any(key.startswith("objective.") for key in added("model=gpt", "model.width=768", "data=ud"))
 
 
-def test_a_passage_that_shares_its_sequence_has_what_the_summary_leaves() -> None:
+def test_a_passage_that_shares_its_sequence_has_what_the_summary_leaves(tmp_path: Path) -> None:
     for model, words in {"gpt2": 32, "unilm": 32, "t5": None, "bart": None}.items():
         found = added(f"model={model}", "data=world/summary")
         assert found["length"] == "128" and found.get("objective.target_length") == (words and str(words))
     assert "objective.target_length" not in added("model=gpt2", "data=world/summary", "length=32")
     assert "objective.target_length" not in added("model=gpt2", "data=world/translation")
+    for tokenizer in ("unigram", "character"):  # of whose tokens a summary has more
+        assert "objective.target_length" not in added("model=gpt2", f"tokenizer={tokenizer}", "data=world/summary")
+    for model, cuts_small in {"transformer_xl.TransformerXL": False, "xlnet.XLNet": True}.items():
+        saved_run(tmp_path / model, model)
+        found = added(f"model={model.partition('.')[0]}", f"init={tmp_path / model}", "data=world/summary")
+        assert found["length"] == "128" and ("objective.target_length" in found) != cuts_small
 
 
 def test_words_that_are_said_win() -> None:

@@ -97,8 +97,9 @@ WORLD = {
     "unseen_words": (16, 200), "ner": (32, 100), "pos": (16, 60), "srl": (16, 60), "constituents": (16, 60),
     "cola": (32, 250), "sst2": (32, 400),
 }  # fmt: skip
-# Tokens for its summaries, 30 at most (BPE and WordPiece), where they share a sequence of 128 with their passages: half for
-# each, as when nothing is said, would cut four passages in five (46 to 114 tokens); so it is one in fifty
+# Tokens for its summaries, 30 at most, where they share a sequence of 128 with their passages: half for each, as when nothing is
+# said, would cut four passages in five (46 to 114 tokens); so it is one in fifty. Not with Unigram, of whose tokens a summary has up to
+# 48, nor with characters, of which it has up to 146
 SUMMARY = 32
 LONG_KINDS = ("extractive_qa", "choose", "sequence_to_sequence")  # more than a sentence or two
 LONG_CHOICES = ("race", "dream", "world/race")  # whole passages
@@ -180,7 +181,7 @@ def _recipe(composed: Composed, kind: str) -> tuple[Recipe, dict[str, Any]]:
     added["length"] = length
     if kind == "extractive_qa" and length < 384:  # the same share of the input as published
         added |= {"objective.stride": length // 3, "objective.question_length": length // 4}
-    if data == "world/summary" and length == longest and not _reads_apart(composed):
+    if data == "world/summary" and length == longest and not (_reads_apart(composed) or _cuts_small(composed)):
         added["objective.target_length"] = SUMMARY
     added["validation.examples"] = None
     return recipe, added
@@ -193,17 +194,28 @@ def _reads_apart(composed: Composed) -> bool:
     return issubclass(locate(composed.config.model._target_, "model", list(composed.config.trusted)), EncoderDecoder)
 
 
+def _cuts_small(composed: Composed) -> bool:
+    """Whether the tokenizer is one of Unigram's or of characters."""
+    source = composed.config.init
+    if not isinstance(source, str):
+        return composed.choices["tokenizer"] in ("unigram", "character")
+    file = _located(source) / "tokenizer.json"
+    from cloze.models import storage
+
+    described = storage.read_json(file) if file.exists() else {}
+    model, cutter = described.get("model") or {}, described.get("pre_tokenizer") or {}
+    return model.get("type") == "Unigram" or cutter.get("type") == "Split"  # which makes characters of a text
+
+
 def _sizes(composed: Composed) -> tuple[float, int | None, int | None]:
     """Width of the model, the length that it was pre-trained at where that is known, and its positions where it has such a table."""
     source = composed.config.init
     if not isinstance(source, str):
         return _number(composed.config, "model.width", 768), None, _number(composed.config, "model.positions", None)
-    from cloze.environment import prepare
+    folder = _located(source)
+    from cloze.models import storage
 
-    prepare()
-    from cloze.models import checkpoints, storage
-
-    config = storage.read_json(Path(checkpoints.located(source)) / storage.CONFIG)
+    config = storage.read_json(folder / storage.CONFIG)
     if "cloze" in config:
         model, length = config.get("model"), config.get("length")
         model = model if isinstance(model, dict) else {}
@@ -215,6 +227,16 @@ def _sizes(composed: Composed) -> tuple[float, int | None, int | None]:
     if isinstance(positions, int) and config.get("model_type") == "roberta":
         positions -= 2
     return width, None, positions if config.get("model_type") != "t5" else None
+
+
+def _located(source: str) -> Path:
+    """The folder of what a run starts from."""
+    from cloze.environment import prepare
+
+    prepare()
+    from cloze.models import checkpoints
+
+    return Path(checkpoints.located(source))
 
 
 def _number(config: DictConfig, key: str, otherwise: Any) -> Any:
