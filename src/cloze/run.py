@@ -165,10 +165,10 @@ def identity(prepared: Prepared) -> dict[str, Any]:
     checked = prepared.checked
     precision = checked.nodes["hardware"].build().resolve(checked.top.batch_size).precision
     found = deciding(checked.settings, precision)
-    digested = ["data", "tokenizer"]
+    without = ["data", "tokenizer"]  # of which there are digests
     if checked.nodes["finetune"].build().plain:  # else a run from before there was a choice could not go on
-        digested.append("finetune")
-    found = {key: value for key, value in found.items() if key.partition(".")[0] not in digested}
+        without.append("finetune")
+    found = {key: value for key, value in found.items() if key.partition(".")[0] not in without}
     if found["labelled_examples"] is None:  # likewise
         del found["labelled_examples"]
     if prepared.corpus.language_sampling is not None:

@@ -77,17 +77,17 @@ class PairJudge:
         seed: int,
         pairs: int = 2000,
     ) -> None:
-        self._data: dict[Task, tuple[_Pairs, _Pairs]] = {}
+        self._data: dict[Task, dict[str, _Pairs]] = {}
         for task in tasks:
             builder = MaskedExamples(vocabulary, length, format="segment_pair", pair="none" if task == "mlm" else task)
-            both = []
-            for split, corpus in (("train", train), ("validation", validation)):
+            self._data[task] = {}
+            fitted = {} if task == "mlm" else {"train": train}  # a probe
+            for split, corpus in {**fitted, "validation": validation}.items():
                 try:
                     examples = builder.build(corpus, seed)
                 except Refusal as refusal:
                     raise Refusal(f"objective.judge={task} on the {split} split: {refusal}") from None
-                both.append(_Pairs(builder, examples, keyed.key(seed, "judge", task, split), pairs))
-            self._data[task] = both[0], both[1]
+                self._data[task][split] = _Pairs(builder, examples, keyed.key(seed, "judge", task, split), pairs)
 
     def __call__(
         self,
@@ -107,14 +107,14 @@ class PairJudge:
             module.eval()
         scores: dict[str, float] = {}
         try:
-            for task, (train, validation) in self._data.items():
+            for task, splits in self._data.items():
                 if task == "mlm":
-                    scores["judge/mlm_accuracy"] = _filled(model, objective, validation, device, batch_size)
+                    scores["judge/mlm_accuracy"] = _filled(model, objective, splits["validation"], device, batch_size)
                     continue
-                vectors, labels, right = _read(model, objective, validation, device, batch_size)
+                vectors, labels, right = _read(model, objective, splits["validation"], device, batch_size)
                 if right is not None:
                     scores[f"judge/{task}_head_accuracy"] = float(right.mean())
-                known, answers, _ = _read(model, objective, train, device, batch_size)
+                known, answers, _ = _read(model, objective, splits["train"], device, batch_size)
                 scores[f"judge/{task}_probe_accuracy"] = probe_accuracy(known, answers, vectors, labels)
         finally:
             for module, mode in modes:
