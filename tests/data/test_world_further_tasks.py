@@ -352,7 +352,7 @@ def test_minimal_pairs_differ_in_one_fault(level: str) -> None:
     made = [acceptability.minimal_pair(level, number) for number in range(400)]
     assert not {pair.good for pair in made} & {pair.bad for pair in made}
     for pair in made:
-        good, bad = (re.findall(r"\w+", sentence.lower()) for sentence in pair)
+        good, bad = (re.findall(r"\w+", sentence.lower()) for sentence in pair[:2])
         assert len(good) == len(bad) and pair.good != pair.bad
         if level == "order":
             places = [at for at, (one, other) in enumerate(zip(good, bad, strict=True)) if one != other]
@@ -360,12 +360,34 @@ def test_minimal_pairs_differ_in_one_fault(level: str) -> None:
     assert len({pair.good for pair in made}) > 350
 
 
+def test_what_must_agree_is_the_paradigm() -> None:
+    forms = {
+        "agreement_number": ("was", "were"), "agreement_across_noun": ("was", "were"), "agreement_article": ("a", "an"),
+        "agreement_bare_verb": None,
+    }  # fmt: skip
+    seen = set()
+    for number in range(200):
+        pair = acceptability.minimal_pair("agreement", number)
+        seen.add(pair.paradigm)
+        (words,) = [
+            (one, other) for one, other in zip(pair.good.split(), pair.bad.split(), strict=True) if one != other
+        ]
+        if (wanted := forms[pair.paradigm]) is not None:
+            assert set(words) == set(wanted)
+            assert (" near " in pair.good) == (pair.paradigm == "agreement_across_noun")
+        else:
+            assert re.search(r" (did not|wanted to) ", pair.good)
+    assert seen == set(forms)
+
+
 def test_files_of_what_is_asked_without_training(tmp_path: Path) -> None:
     write_tasks(tmp_path, train=8, dev=8, test=30)
     for level in acceptability.LEVELS:
         rows = [json.loads(line) for line in (tmp_path / f"BLiMP/world_{level}.jsonl").read_text().splitlines()]
         assert [row["pairID"] for row in rows] == [str(number) for number in range(30)]
-        assert all(row["UID"] == f"world_{level}" and row["sentence_good"] != row["sentence_bad"] for row in rows)
+        assert all(
+            row["UID"].startswith(f"world_{level}") and row["sentence_good"] != row["sentence_bad"] for row in rows
+        )
     facts = [json.loads(line) for line in (tmp_path / "LAMA/facts.jsonl").read_text().splitlines()]
     assert len(facts) == len(list(knowledge.facts())) and all(len(row["masked_sentences"]) == 1 for row in facts)
     texts = [json.loads(line)["text"] for line in (tmp_path / "LAMBADA/test.jsonl").read_text().splitlines()]

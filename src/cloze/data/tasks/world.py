@@ -383,7 +383,9 @@ class WorldSummary(WorldRewriting):
 class WorldMinimalPairs(WorldTask):
     """Shaped like BLiMP: an acceptable sentence, which is option 0, and its twin with one fault. There is one split, "test".
 
-    test: pairs of each of the three paradigms, world_order, world_agreement and world_selection.
+    test: pairs of each of the three levels, order, agreement and selection. Agreement has four paradigms: of the verb with its noun
+    (`number`), with another noun between them (`across_noun`), of the article with the sound after it (`article`), and the verb
+    behind `did not` and `wanted to` (`bare_verb`), where the language's documents never have one.
     """
 
     reads = Choices
@@ -404,7 +406,7 @@ class WorldMinimalPairs(WorldTask):
             for number in range(self.sizes[split]):
                 made = acceptability.minimal_pair(level, number, self.task_seed)
                 at = f"{where} {level} {number}"
-                yield Choices(("",), level, at, options=(made.good, made.bad), label=0, id=f"world_{level}")
+                yield Choices(("",), level, at, options=(made.good, made.bad), label=0, id=f"world_{made.paradigm}")
 
 
 class WorldFacts(WorldTask):

@@ -6,6 +6,7 @@ same sentences, so length, words and topic say nothing. `twin` is the acceptable
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -35,12 +36,23 @@ def example(fold: Fold, number: int, seed: int = 1) -> Acceptability:
 class MinimalPair(NamedTuple):
     good: str
     bad: str
+    paradigm: str  # order, selection, or which kind of agreement
 
 
 def minimal_pair(level: str, number: int, seed: int = 1) -> MinimalPair:
     """Shaped like BLiMP: an acceptable sentence and its twin with a single fault, with every word of the language."""
     good, bad = _pair(scene(f"minimal pairs {level}", "test", number, seed), level)
-    return MinimalPair(text(good), text(bad))
+    words = next((one.form, other.form) for one, other in zip(good, bad, strict=True) if one != other)
+    return MinimalPair(text(good), text(bad), f"{level}_{_kind(good, words)}" if level == "agreement" else level)
+
+
+def _kind(good: Sequence[Word], words: tuple[str, str]) -> str:
+    """What must agree: the verb with its noun (across another one), the article with the sound after it, or a verb with `did` or `to`."""
+    if {*words} == {A.form, AN.form}:
+        return "article"
+    if {*words} == {WAS.form, WERE.form}:
+        return "across_noun" if any(word.form == "near" for word in good) else "number"
+    return "bare_verb"
 
 
 def _pair(s: Scene, level: str) -> tuple[list[Word], list[Word]]:

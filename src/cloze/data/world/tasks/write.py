@@ -305,7 +305,7 @@ def _blimp(level: str, size: int, seed: int) -> Iterator[str]:
             "sentence_bad": made.bad,
             "field": "semantics" if level == "selection" else "syntax",
             "linguistics_term": level,
-            "UID": f"world_{level}",
+            "UID": f"world_{made.paradigm}",
             "simple_LM_method": True,
             "one_prefix_method": False,
             "two_prefix_method": False,
