@@ -385,7 +385,7 @@ class WorldMinimalPairs(WorldTask):
 
     test: pairs of each of the three levels, order, agreement and selection. Agreement has four paradigms: of the verb with its noun
     (`number`), with another noun between them (`across_noun`), of the article with the sound after it (`article`), and the verb
-    behind `did not` and `wanted to` (`bare_verb`), where the language's documents never have one.
+    behind `did not` and `wanted to` (`bare_verb`): of give, find and take, which documents have in the past alone.
     """
 
     reads = Choices
