@@ -276,8 +276,6 @@ class _Session:
 
     def _checkpoint_to_resume(self, before: dict[str, Any]) -> Path | None:
         """The newest valid checkpoint of the run to go on with. Raises Refusal where that was another run."""
-        from cloze.report.collect import Run
-
         if not self.folder.resumed:
             return None
         now = self.resolved.precision
@@ -289,11 +287,14 @@ class _Session:
                 f"hardware.precision={there} goes on with it"
             )
         identity = _plain(self.parts.identity)
-        unsaid = {key: identity[key] for key in LATER if key in identity}  # in a record that is older than these
+        recorded = dict(before.get("identity") or {})
+        unsaid = {key: identity[key] for key in LATER if key in identity and key not in recorded}  # the record is older
         if "validation.examples" in unsaid:
+            from cloze.report.collect import Run
+
             then = Run(self.folder.path, before).settings
             unsaid["validation.examples"] = then.get("validation.examples", unsaid["validation.examples"])
-        recorded = {**unsaid, **(before.get("identity") or {})}
+        recorded |= unsaid
         _refuse_another_run(recorded, identity, self.parts.may_differ, self.folder.path)
         path, faults = checkpoints.newest_valid(self.folder.checkpoints)
         for fault in faults:
