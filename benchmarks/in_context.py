@@ -21,6 +21,7 @@ from cloze.data import keyed
 from cloze.data.world.demonstrations import ARROW, RELATIONS
 from cloze.data.world.draws import Draws, Table
 from cloze.data.world.lexicon import Word, lexicon
+from cloze.errors import Refusal
 from cloze.fewshot.comparison import Comparison
 from cloze.fewshot.prompts import Asked, Demonstrations, Prompter
 
@@ -64,7 +65,10 @@ def main() -> None:
     """Accuracy by number of demonstrations, with their own answers and with shuffled ones."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.in_context", description=__doc__.splitlines()[0])
     parser.add_argument("run", help="the run of a model that was trained on lists among other documents")
-    loaded, comparison = cloze.load(parser.parse_args().run), Comparison()
+    try:
+        loaded, comparison = cloze.load(parser.parse_args().run), Comparison()
+    except Refusal as refusal:
+        parser.error(str(refusal))
     print(f"words: {', '.join(two_answers())}")
     print("shots\ttrue\tshuffled\tprompts")
     for shots in SHOTS:

@@ -357,6 +357,10 @@ def test_minimal_pairs_differ_in_one_fault(level: str) -> None:
         if level == "order":
             places = [at for at, (one, other) in enumerate(zip(good, bad, strict=True)) if one != other]
             assert len(places) == 2 and places[1] == places[0] + 1 and sorted(good) == sorted(bad)
+        if level == "selection":  # who acts and what is acted on change places, in every one of them
+            kept = [sorted(word for word in sentence if word not in ("was", "were")) for sentence in (good, bad)]
+            assert kept[0] == kept[1] and pair.paradigm == "selection"
+            assert not {"near", "a", "an", "not", "to"} & {*good}
     assert len({pair.good for pair in made}) > 350
 
 

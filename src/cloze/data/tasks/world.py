@@ -57,7 +57,7 @@ from cloze.data.world.tasks import (
 from cloze.data.world.tasks.scene import Fold
 from cloze.errors import Refusal, did_you_mean
 
-VERSION = 1
+VERSION = 2
 
 ClassificationTask = Literal["cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli", "coreference"]
 TaggingTask = Literal["pos", "ner", "srl", "constituents", "unseen_words"]
