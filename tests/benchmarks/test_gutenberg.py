@@ -57,8 +57,13 @@ def test_without_books_it_says_so(
     assert capsys.readouterr().out.startswith("no books at")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in ("gpt2", "elmo", "xlnet") else pytest.mark.exhaustive)
+        for name in ROWS
+    ],
+)
 def test_a_model_is_trained_and_its_books_predicted(books: Books, name: str) -> None:
     lines = list(trained(name, ROWS[name].split(), books, 4))
     run = load(books.folder / name.replace(", ", "_").replace(" ", "_"))

@@ -48,9 +48,14 @@ def test_two_processes_train_as_one(tmp_path: Path) -> None:
         assert {k: pytest.approx(v, rel=1e-3, abs=1e-6) for k, v in theirs.items()} == mine
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("mix", ["objective.mix=alternate", "+objective.weights.mlm='0:1,2:0'"])
+@pytest.mark.parametrize(
+    "mix",
+    [
+        pytest.param("objective.mix=alternate", marks=pytest.mark.slow),
+        pytest.param("+objective.weights.mlm='0:1,2:0'", marks=pytest.mark.exhaustive),
+    ],
+)
 def test_two_processes_whose_objective_leaves_out_a_part(tmp_path: Path, mix: str) -> None:
     """A step asks some of the heads only: none of the processes waits for the others' gradients."""
     words = ["model=electra", "objective=together", "objective.of=[mlm,replaced_token]", mix, "data.documents=200",
@@ -63,9 +68,15 @@ def test_two_processes_whose_objective_leaves_out_a_part(tmp_path: Path, mix: st
     assert RunFolder(tmp_path / "run").facts()["status"] == "done"
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("victim", ["rank 0", "rank 1", "both"])
+@pytest.mark.parametrize(
+    "victim",
+    [
+        pytest.param("rank 0", marks=pytest.mark.exhaustive),
+        pytest.param("rank 1", marks=pytest.mark.slow),
+        pytest.param("both", marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_to_any_rank_stops_all(tmp_path: Path, victim: str) -> None:
     words = ["--steps", 400, "--pause", 0.02, "--devices", 2, "--save_every", 1000]
     folder = tmp_path / "run"

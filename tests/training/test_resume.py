@@ -355,9 +355,16 @@ def test_killed_like_a_machine_that_lost_power(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
-    "objective", [pytest.param("mlm", marks=pytest.mark.exhaustive), pytest.param("mlm_sop", marks=pytest.mark.slow)]
+    ("objective", "workers", "micro"),
+    [
+        pytest.param("mlm_sop", 2, 8, marks=pytest.mark.slow),
+        pytest.param("mlm_sop", 0, 2, marks=pytest.mark.slow),
+        *(
+            pytest.param(*each, marks=pytest.mark.exhaustive)
+            for each in [("mlm_sop", 0, 8), ("mlm_sop", 2, 2), *(("mlm", w, m) for w in (0, 2) for m in (8, 2))]
+        ),
+    ],
 )
-@pytest.mark.parametrize(("workers", "micro"), [(0, 8), (2, 8), (0, 2), (2, 2)])
 def test_twenty_kills(tmp_path: Path, objective: str, workers: int, micro: int) -> None:
     settings: dict[str, Any] = {
         "objective": objective, "workers": workers, "micro": micro, "steps": 400, "save_every": 3, "validate_every": 7,
