@@ -283,12 +283,13 @@ class RunFolder:
                 os.truncate(file, length)
 
     def points(self) -> Iterator[dict[str, Any]]:
-        """The lines of metrics.jsonl. A last line that a kill cut in half is left out."""
+        """The lines of metrics.jsonl. A last line that a kill cut in half, and any that is no JSON object, is left out."""
         if self.metrics.exists():
-            with self.metrics.open(encoding="utf-8") as file:
+            with self.metrics.open("rb") as file:
                 for line in file:
-                    if line.endswith("\n"):
-                        yield json.loads(line)
+                    with contextlib.suppress(ValueError):
+                        if line.endswith(b"\n") and isinstance(point := json.loads(line), dict):
+                            yield point
 
     def probe(self, size: int) -> None:
         """Before the first step: can a checkpoint of `size` bytes be written here, and the next one beside it? Refusal if not."""

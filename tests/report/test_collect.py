@@ -121,6 +121,18 @@ def test_curves(tmp_path: Path) -> None:
     np.testing.assert_array_equal(Run(without.folder, without.facts, {"e": run}).curve("e:val/loss").y, [4.0, 2.0])
 
 
+def test_lines_that_are_no_points_are_left_out_and_counted(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", points=[{"step": 1, "val/loss": 4.0}])
+    with (run.folder / "metrics.jsonl").open("ab") as file:
+        file.write(b'{"step": 2, "val/lo\n[1]\n\xff\n{"step": 3, "val/loss": 3.0}\n{"step": 4')
+    np.testing.assert_array_equal(run.curve("val/loss").x, [1, 3])
+    assert run.unreadable_lines() == 3
+
+
+def test_a_name_that_a_terminal_would_obey_is_shown_harmlessly(tmp_path: Path) -> None:
+    assert write_run(tmp_path / "run", name="a\x1b[31m\nb").name == "a\ufffd[31m\ufffdb"
+
+
 def test_settings_are_flat_and_references_resolved(tmp_path: Path) -> None:
     settings = {"model": {"layers": 2, "inner": "${length}"}, "data": {"path": "a ${length} b"}, "name": None}
     run = write_run(tmp_path / "run", settings=settings)
@@ -133,13 +145,23 @@ def test_runs_are_found_below_folders_once(tmp_path: Path) -> None:
         write_run(tmp_path / name)
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "run.json").write_text("{", encoding="utf-8")
-    assert [run.folder for run in find(tmp_path / "a", tmp_path)] == [
-        tmp_path / "a/deep", tmp_path / "a/other", tmp_path / "b",
-    ]  # fmt: skip
+    (tmp_path / "again").symlink_to(tmp_path / "b")
+    runs, unread = find(tmp_path / "a", tmp_path, tmp_path / "again")
+    assert [run.folder for run in runs] == [tmp_path / "a/deep", tmp_path / "a/other", tmp_path / "b"]
+    assert unread == [tmp_path / "broken"]
     with pytest.raises(Refusal, match="is not a folder"):
         find(tmp_path / "nowhere")
     with pytest.raises(Refusal, match="holds no run"):
         read(tmp_path / "broken")
+
+
+@pytest.mark.parametrize("folder", ["../../outside", "/etc"])
+def test_a_studys_jobs_are_below_it(tmp_path: Path, folder: str) -> None:
+    from cloze.report.studies import read_study
+
+    study = write_study(tmp_path / "s", {"a": {1: {}}}, jobs=[job("a", 2) | {"folder": folder}])
+    with pytest.raises(Refusal, match="is not below the study's"):
+        read_study(study)
 
 
 def test_a_study_is_read_as_its_file_has_it(tmp_path: Path) -> None:

@@ -69,6 +69,13 @@ def test_several_studies_stand_in_one_table(study: Path, tmp_path: Path, capsys:
     assert content["cells"]["val/accuracy"]["other: mlm"]["difference"]["mean"] == pytest.approx(0.44 - 0.52)
 
 
+def test_one_arm_of_two_studies_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("s1", "s2"):
+        write_study(tmp_path / name, {"mlm": {1: {"val/accuracy": 0.5}, 2: {"val/accuracy": 0.6}}})
+    assert command(tmp_path / "s1", tmp_path / "s2") == 0
+    assert "s1: mlm and s2: mlm resolve to the same configuration" in capsys.readouterr().out
+
+
 def test_studies_that_name_no_metrics_are_compared_by_what_all_their_runs_have(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -92,7 +99,7 @@ def test_models_that_were_taken_through_glue(tmp_path: Path, capsys: pytest.Capt
                 write_run(folder / f"{task}-{seed}", seed, {}, scores=scores)
                 entries.append({"task": task, "seed": seed, "folder": f"elsewhere/{task}-{seed}", "status": "done"})
         entries.append({"task": "rte", "seed": 1, "folder": "rte-1", "status": "failed", "reason": "no memory"})
-        (folder / "glue.json").write_text(json.dumps({"name": name, "runs": entries}))
+        (folder / "glue.json").write_text(json.dumps({"name": name, "seeds": [1, 2, 3], "runs": entries}))
     assert command(tmp_path / "small", tmp_path / "large", "--json", "-") == 0
     content = json.loads(capsys.readouterr().out)
     assert [metric["title"] for metric in content["metrics"]] == [
@@ -104,6 +111,7 @@ def test_models_that_were_taken_through_glue(tmp_path: Path, capsys: pytest.Capt
     assert cola["summary"]["values"] == pytest.approx({"1": 41.0, "2": 42.0, "3": 43.0})
     assert cola["difference"]["mean"] == pytest.approx(10.0)
     assert any("large, rte, seed 1: failed (no memory)" in remark for remark in content["remarks"])
+    assert any("large, rte, seeds 2, 3: missing (it has not begun)" in remark for remark in content["remarks"])
     assert content["published"]["rows"]["BERT-base"][0] == "52.1"
 
 

@@ -197,7 +197,7 @@ def test_figures_after_training_are_judged_too(tmp_path: Path) -> None:
     cell = comparison.cells["mrpc:score/validation/f1"]["b"]
     assert cell.verdict == "b is better than a on MRPC F1 (+0.209 ± 0.020, 3 seeds, p<0.001)"
     every = compare(tmp_path / "s", metrics=["mrpc:score/validation/f1", "val/accuracy"])
-    assert [metric.title for metric in every.metrics] == ["mrpc validation F1", "validation accuracy"]
+    assert [metric.title for metric in every.metrics] == ["MRPC F1", "validation accuracy"]
 
 
 def test_a_figure_that_an_arm_never_has_is_said(tmp_path: Path) -> None:
@@ -288,3 +288,51 @@ def test_losses_of_other_terms_are_not_compared(tmp_path: Path) -> None:
     comparison = compare(tmp_path)
     assert [metric.key for metric in comparison.metrics] == ["val/loss_mlm"]
     assert any("val/loss is left out" in each for each in comparison.remarks)
+
+
+def test_a_run_without_a_figure_is_named_and_takes_it_from_no_other(tmp_path: Path) -> None:
+    for arm in ("a", "b"):
+        for seed in (1, 2, 3):
+            loss = None if (arm, seed) == ("b", 3) else float(seed)
+            write_run(tmp_path / f"{arm}-{seed}", seed, {"val/loss": loss}, identity={"x": arm}, words=[f"x={arm}"])
+    comparison = compare(tmp_path)
+    assert [metric.key for metric in comparison.metrics] == ["val/loss"]
+    assert "x=b, seed 3: no figure of validation loss" in comparison.remarks
+
+
+def test_a_run_whose_record_cannot_be_read_is_named(tmp_path: Path) -> None:
+    for seed in (1, 2, 3):
+        write_run(tmp_path / str(seed), seed, {"val/loss": float(seed)})
+    (tmp_path / "3" / "run.json").write_text('{"format": 1, "sta')
+    assert f"{tmp_path / '3'} is left out: its run.json cannot be read" in compare(tmp_path).remarks
+
+
+def test_seeds_that_one_arm_alone_has_are_named(tmp_path: Path) -> None:
+    for arm, seeds in (("a", (1, 2, 3)), ("b", (1, 2))):
+        for seed in seeds:
+            write_run(tmp_path / f"{arm}-{seed}", seed, {"val/loss": seed + (arm == "b") * seed / 10},
+                      identity={"x": arm}, words=[f"x={arm}"])  # fmt: skip
+    said = "x=b and x=a are compared by the seeds that both have (1, 2); seed 3 of only one of them count in the means alone"
+    assert compare(tmp_path).remarks == [said]
+
+
+def test_a_job_that_left_no_run_is_named_from_above_its_study_too(tmp_path: Path) -> None:
+    failed = job("a", 2, status="failed", reason="out of memory")
+    write_study(tmp_path / "studies" / "s", {"a": {1: {"val/accuracy": 0.5}}}, jobs=[failed], seeds=[1, 2])
+    assert "s: a, seed 2: failed (out of memory)" in compare(tmp_path / "studies").remarks
+
+
+def test_numbers_too_large_have_no_verdict(tmp_path: Path) -> None:
+    arms = {a: {seed: {"val/accuracy": n * seed * 1e200} for seed in (1, 2, 3)} for n, a in enumerate("ab", start=1)}
+    cell = compare(write_study(tmp_path / "s", arms)).cells["val/accuracy"]["b"]
+    assert cell.verdict.endswith("these numbers are too large to square")
+    assert cell.difference is not None and not cell.difference.claimed
+
+
+def test_a_metric_that_the_study_tells_of_is_as_it_says(tmp_path: Path) -> None:
+    metrics = [{"key": "val/oddity", "title": "the oddity", "higher_is_better": False, "unit": "%"}]
+    folder = write_study(tmp_path / "s", {"a": {1: {"val/oddity": 1.0}}}, metrics=metrics)
+    (found,) = compare(folder, metrics=["val/oddity"]).metrics
+    assert (found.title, found.higher_is_better, found.unit) == ("the oddity", False, "%")
+    with pytest.raises(Refusal, match="named twice"):
+        compare(folder, metrics=["val/oddity", "val/oddity=higher"])

@@ -103,7 +103,7 @@ def test_no_text_ends_the_data() -> None:
 
 
 def test_curves_are_those_of_the_files(comparison: Comparison, runs: Path) -> None:
-    by_folder = {str(run.folder): run for run in find(runs)}
+    by_folder = {str(run.folder): run for run in find(runs)[0]}
     seen = 0
     for arm in data_of(page(comparison))["arms"]:
         for run in arm["runs"]:
@@ -156,6 +156,17 @@ def test_parallel_coordinates_place_each_run(comparison: Comparison) -> None:
     assert len(losses) == 6 and min(losses.values()) == 0 and max(losses, key=losses.__getitem__) == ("<b>slow</b>", 3)
 
 
+def test_parallel_coordinates_lose_nothing_unsaid(tmp_path: Path) -> None:
+    last = {f"val/accuracy_{n}": 0.5 for n in range(5)}
+    metrics = [{"key": key, "title": key, "higher_is_better": True} for key in last]
+    long = "/data/a/very/long/path/to/the/text/of/"
+    identities = {arm: {"x.path": long + arm} for arm in ("a", "b")}
+    folder = write_study(tmp_path / "s", {arm: {1: last} for arm in identities}, identities=identities, metrics=metrics)
+    found = figures.parallel(compare(folder))
+    assert found["left_out"] == ["val/accuracy_3", "val/accuracy_4"]
+    assert len({line["places"][0] for line in found["lines"]}) == 2
+
+
 def test_the_last_whole_block_of_samples_counts(tmp_path: Path) -> None:
     file = tmp_path / "samples.txt"
     assert figures.last_block(file) is None
@@ -174,7 +185,7 @@ def test_samples_of_one_question_stand_side_by_side(comparison: Comparison) -> N
 
 
 def test_a_run_has_a_page_of_its_own(runs: Path) -> None:
-    run = find(runs)[0]
+    run = find(runs)[0][0]
     html = page(compare(run.folder), run)
     assert all(f'id="{name}"' in html for name in ("run-figures", "config", "log", "provenance", "samples", "charts"))
     assert "line 149" in html and "line 50" in html and "line 49\n" not in html

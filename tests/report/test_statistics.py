@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
@@ -170,3 +171,11 @@ def test_no_figures_break_it(lists: tuple[list[int], list[int]]) -> None:
                 assert found.p_permutation >= min(1.0, found.p_reachable) - 1e-12
                 # the interval leaves nothing out exactly where the test says so
                 assert (found.p < 0.05) == (found.low > 0 or found.high < 0)
+
+
+@pytest.mark.parametrize("test", [statistics.paired, statistics.unpaired])
+def test_numbers_too_large_to_square_have_no_test(test: Any) -> None:
+    found = test([1e200, 3e200, 2e200], [1e199, 4e200, 1e200])
+    assert found.deviation == math.inf and found.p is None and found.low is None
+    spread = statistics.spread([1e200, 3e200])
+    assert spread.mean == 2e200 and spread.deviation is None and spread.low is None

@@ -120,6 +120,40 @@ def test_the_page_shows_them_too(comparison: Comparison) -> None:
     assert all(agree(*pair) for pair in cells_of(comparison, texts))
 
 
+def test_every_figure_is_that_of_the_csv_file(comparison: Comparison) -> None:
+    names = [
+        "n", "mean", "deviation", "low", "high", "difference.mean", "difference.low", "difference.high", "difference.p",
+        "difference.p_holm", "difference.p_permutation", "difference.p_reachable", "difference.bootstrap_low",
+        "difference.bootstrap_high", "difference.effect",
+        "difference.detectable",
+    ]  # fmt: skip
+    exact, titles = exact_figures(comparison), {metric.title: metric.key for metric in comparison.metrics}
+    compared = 0
+    for title, arm, *cells in tables.details(comparison):
+        assert len(cells) == len(names)
+        for name, text in zip(names, cells, strict=True):
+            value = exact.get((titles[title], arm, name))
+            if value is None:
+                assert text == "–" and arm == comparison.baseline
+            elif text == "<0.001":
+                assert value < 0.001
+            else:
+                assert agree(text.removeprefix("+"), value), (title, arm, name)
+            compared += value is not None
+    assert compared == 2 * (2 * len(names) + 5)
+
+
+def test_latex_has_the_numbers_of_the_csv_file(comparison: Comparison) -> None:
+    exact, (_, second, *_) = exact_figures(comparison), markup.latex(comparison).split("\\midrule\n")[1:]
+    rows = [line.removesuffix(r" \\").split(" & ") for line in second.split("\\bottomrule")[0].splitlines()]
+    keyed = [(metric, arm) for metric in comparison.metrics for arm in comparison.arms]
+    for (metric, arm), (title, name, *shown) in zip(keyed, rows, strict=True):
+        assert (title, name) == (metric.title, markup.escape_latex(arm.name))
+        text = " ".join(shown).replace("$-$", "−").replace(r"$\pm$", "±").replace(r"\textless{}", "<")
+        assert all(agree(*pair) for pair in cells_of(comparison, {(metric.key, arm.name): text}))
+    assert exact and len(rows) == 6
+
+
 def test_json_and_csv_have_all_digits(comparison: Comparison) -> None:
     content = json.loads(tables.json(comparison))
     for arm, seeds in ACCURACY.items():

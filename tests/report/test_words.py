@@ -15,7 +15,7 @@ from cloze.report.metrics import described
     ("value", "digits", "text"),
     [
         (0.8124, 3, "0.812"), (-0.3, 1, "−0.3"), (-0.0004, 2, "0.00"), (12345.6, 0, "12,346"), (None, 2, "–"),
-        (math.nan, 2, "–"), (math.inf, 2, "–"),
+        (math.nan, 2, "–"), (math.inf, 2, "–"), (-4.2e12, 3, "−4.20e12"), (1.5e-9, 6, "1.50e-9"), (1.5e-9, 2, "0.00"), (0.0, 6, "0.000000"),
     ],
 )  # fmt: skip
 def test_numbers(value: float | None, digits: int, text: str) -> None:
@@ -41,12 +41,14 @@ def test_p_values(p: float | None, text: str) -> None:
 def test_a_p_never_reads_as_if_it_were_on_the_other_side_of_the_level() -> None:
     assert words.p_value(0.0499) == "p=0.0499" and words.p_value(0.0501) == "p=0.0501"
     assert words.p_value(0.0494) == "p=0.049"
+    assert words.p_value(0.049999) == "p=0.049999" and words.p_value(0.05004) == "p=0.05004"
 
 
 def test_signs_and_spreads() -> None:
     assert [words.signed(x, 1) for x in (0.21, -0.21, 0.0)] == ["+0.2", "−0.2", "+0.0"]
     assert words.figure(Summary({1: 0.8123}, 0.8123, None, None, None)) == "0.812"
     assert words.figure(Summary({1: 0.8, 2: 0.82}, 0.81, 0.0141, 0.7, 0.9)) == "0.810 ± 0.014"
+    assert words.figure(Summary({1: 2.0, 2: 2.0002}, 2.0001, 0.00014, 1.9, 2.1), 2) == "2.00 ± 0.0001"
     assert words.figure(None) == words.change(None) == "–"
 
 

@@ -43,12 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metric", metavar="KEY", action="extend", nargs="+",
         help="figures to compare by, the one to judge by first: val/loss, score/validation/accuracy, … (KEY=higher or KEY=lower says which "
-        "side is the good one). Default: the study's, else those that all runs have",
+        "side is the good one). Default: the study's, else those that all arms have",
     )  # fmt: skip
     parser.add_argument(
         "--baseline",
         metavar="ARM",
-        help="the arm that the others are held against (default: the study's, else the first)",
+        help="the arm that the others are held against (default: the study's, which may have none; of plain runs the first)",
     )
     for name, what in FILES.items():
         parser.add_argument(f"--{name}", metavar="FILE", type=Path, help=f"write {what}; - is the terminal")

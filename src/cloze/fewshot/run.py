@@ -77,21 +77,23 @@ def _score(
         "length": length,
         "seed": top.seed,
     }
+    config = OmegaConf.to_yaml(checked.composed.config)
+    who = {"name": checked.name, **{key: facts[key] for key in ("model", "objective")}}
     try:
         scored = scoring.score(loaded, corpus, top.seed, length, voice.say)
         for name, text in written(scored, corpus, facts).items():
             folder.write(name, text)
     except BaseException as fault:
         if not isinstance(fault, Refusal):
-            folder.record("failed", reason=str(fault).strip() or type(fault).__name__)
+            folder.write("config.yaml", config)
+            folder.record("failed", reason=str(fault).strip() or type(fault).__name__, **who)
         raise
     ended = datetime.datetime.now(datetime.UTC)
-    folder.write("config.yaml", OmegaConf.to_yaml(checked.composed.config))
+    folder.write("config.yaml", config)
     folder.record(
         "done",
         reason=None,
-        name=checked.name,
-        **{key: facts[key] for key in ("model", "objective")},
+        **who,
         began=began.isoformat(timespec="seconds"),
         ended=ended.isoformat(timespec="seconds"),
         seconds=round((ended - began).total_seconds(), 3),

@@ -46,8 +46,9 @@ class Run:
 
     @property
     def name(self) -> str:
-        """What the run is called; its folder's name tells runs of one name apart."""
-        return str(self.facts.get("name") or self.folder.name)
+        """What the run is called, in characters that can be shown; its folder's name tells runs of one name apart."""
+        name = str(self.facts.get("name") or self.folder.name)
+        return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in name)
 
     @property
     def seed(self) -> int | None:
@@ -109,6 +110,14 @@ class Run:
         """The lines of metrics.jsonl."""
         return tuple(RunFolder(self.folder).points())
 
+    def unreadable_lines(self) -> int:
+        """How many whole lines of metrics.jsonl are no points, so that `points` has them not."""
+        try:
+            with RunFolder(self.folder).metrics.open("rb") as file:
+                return sum(line.endswith(b"\n") for line in file) - len(self.points)
+        except OSError:
+            return 0
+
     def curve(self, metric: str, axis: Axis = "step") -> Curve:
         """A metric's points. FLOPs are tokens times run.json's `flops_per_token`; empty where a run does not say it."""
         name, _, rest = metric.partition(":")
@@ -138,17 +147,23 @@ def read(folder: Path) -> Run:
     return Run(folder, facts)
 
 
-def find(*roots: Path) -> list[Run]:
-    """All runs at or below some folders, in the order of their paths. Raises Refusal for a folder that is not there."""
-    found = {}
+def find(*roots: Path) -> tuple[list[Run], list[Path]]:
+    """All runs at or below some folders, in the order of their paths, and the folders whose run.json cannot be read. Raises Refusal for a
+    folder that is not there."""
+    found: dict[Path, Run] = {}
+    unread = []
     for root in roots:
         if not root.is_dir():
             raise Refusal(f"{root} is not a folder")
         for file in sorted(root.rglob("run.json")):
-            facts = RunFolder(file.parent).facts()
-            if facts and file.parent not in found:
-                found[file.parent] = Run(file.parent, facts)
-    return list(found.values())
+            folder = file.parent
+            if (whole := folder.resolve()) in found or folder in unread:
+                continue
+            if facts := RunFolder(folder).facts():
+                found[whole] = Run(folder, facts)
+            else:
+                unread.append(folder)
+    return list(found.values()), unread
 
 
 def is_number(value: Any) -> TypeGuard[float]:

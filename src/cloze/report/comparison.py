@@ -127,27 +127,29 @@ def compare(
     """Runs below `folders` side by side: one study's folder, or folders of plain runs, which are grouped by all that decides them but the
     seed.
 
-    `metrics`: keys of `Run.figures`; None: the study's, or else those that all runs have. `baseline`: an arm's name; None: the study's, or
-    else the first arm. Raises Refusal for folders without runs, a metric that no run has, an arm that is not there.
+    `metrics`: keys of `Run.figures`; None: the study's, or else those that all arms have. `baseline`: an arm's name; None: the study's,
+    which may have none, or else the first arm. Raises Refusal for folders without runs, a metric that no run has, an arm that is not there.
     """
     from cloze.report import metrics as measures
-    from cloze.report.groups import of_runs, of_study
+    from cloze.report.groups import between, of_runs, of_study
     from cloze.report.judge import cells, remarks
-    from cloze.report.studies import is_study, read_study
+    from cloze.report.studies import is_study, read_study, unbegun
 
     if len(folders) == 1 and is_study(folders[0]):
         study = read_study(folders[0])
         arms, said = of_study(study)
         said = [*study.remarks, *said]
         wanted: Sequence[Metric] = study.metrics
+        told = study.metrics
         baseline = baseline if baseline is not None else study.baseline
         title, question, published, paper = title or study.name, study.question, study.published, study.paper
     else:
-        runs = find(*folders)
+        runs, unread = find(*folders)
         if not runs:
-            raise Refusal(f"{' '.join(map(str, folders))}: no run (no run.json below)")
+            raise Refusal(f"{' '.join(map(str, folders))}: no run (no run.json below that can be read)")
         arms, said = of_runs(runs)
-        wanted, question, published, paper = (), "", {}, {}
+        said = [*unreadable(unread), *(each for folder in folders for each in unbegun(folder)), *said]
+        wanted, told, question, published, paper = (), (), "", {}, {}
         title = title or ", ".join(folder.name or str(folder) for folder in folders)
         baseline = baseline if baseline is not None else arms[0].name
     names = [arm.name for arm in arms]
@@ -157,11 +159,17 @@ def compare(
     if metrics is not None:
         known = dict.fromkeys(key for run in every for key in run.figures)
         keys = [each for each in metrics if isinstance(each, str)]
-        by_key = dict(zip(keys, measures.chosen(keys, known), strict=True))
+        by_key = dict(zip(keys, measures.chosen(keys, known, told), strict=True))
         wanted = [by_key[each] if isinstance(each, str) else each for each in metrics]
     elif not wanted:
-        wanted, left_out = measures.usual([run.figures for run in every])
+        wanted, left_out = measures.usual(arms)
         said += left_out
+    said += between(arms)
     table = {metric.key: cells(metric, arms, baseline) for metric in wanted}
     said += remarks(arms, table, baseline)
     return Comparison(title, arms, wanted, baseline, table, said, question, published, paper)
+
+
+def unreadable(folders: Sequence[Path]) -> list[str]:
+    """A sentence for every run that nothing is known of: a disk that was full may have left half of its record."""
+    return [f"{folder} is left out: its run.json cannot be read" for folder in folders]

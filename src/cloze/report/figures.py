@@ -117,6 +117,7 @@ def parallel(comparison: Comparison, most: int = 10) -> dict[str, Any]:
     seeds = {arm.name: _seeds(comparison, arm) for arm in comparison.arms}
     rows = [(arm, seed) for arm in comparison.arms for seed in seeds[arm.name]]
     axes, columns = [], []
+    left_out = [*keys[len(shown) :], *(metric.title for metric in comparison.metrics[len(metrics) :])]
     for key in shown:
         places, ticks = _axis([arm.differs.get(key) for arm, _ in rows])
         axes.append({"title": key, "ticks": ticks})
@@ -134,7 +135,7 @@ def parallel(comparison: Comparison, most: int = 10) -> dict[str, Any]:
         {"arm": arm.name, "seed": seed, "places": list(places)}
         for (arm, seed), *places in zip(rows, *columns, strict=True)
     ]
-    return {"axes": axes, "lines": lines if keys and len(rows) > 1 else [], "left_out": keys[len(shown) :]}
+    return {"axes": axes, "lines": lines if keys and len(rows) > 1 else [], "left_out": left_out}
 
 
 def _seeds(comparison: Comparison, arm: Arm) -> list[int]:
@@ -149,9 +150,11 @@ def _seeds(comparison: Comparison, arm: Arm) -> list[int]:
 def _axis(values: Sequence[Any]) -> tuple[list[float | None], list[tuple[float, str]]]:
     if all(map(is_number, values)):
         return _numeric_axis(values)
-    names = list(dict.fromkeys(short(value) for value in values))
+    names = {
+        readable(value): short(value) for value in values
+    }  # what reads alike where it is cut has a place of its own
     place = {name: (n + 0.5) / len(names) for n, name in enumerate(names)}
-    return [place[short(value)] for value in values], [(at, name) for name, at in place.items()]
+    return [place[readable(value)] for value in values], [(at, names[name]) for name, at in place.items()]
 
 
 def _numeric_axis(values: Sequence[float | None]) -> tuple[list[float | None], list[tuple[float, str]]]:

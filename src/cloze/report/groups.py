@@ -28,22 +28,30 @@ def of_runs(runs: Sequence[Run]) -> tuple[list[Arm], list[str]]:
             remarks.append(f"{name}: two runs of seed {_listed(doubled)}; the one that ended last counts")
         done = [run for run in kept if run.status == "done"]
         absent = [Absent(run.seed, run.status, run.reason) for run in kept if run.status != "done"]
+        if len(done) > 1:  # a figure belongs to a seed
+            absent += [Absent(None, "not counted", f"{run.folder} says no seed") for run in done if run.seed is None]
+            done = [run for run in done if run.seed is not None]
         arms.append(Arm(name, done, settings_of(group[0], differing), absent))
-    return arms, [*remarks, *same(arms), *one_start(arms)]
+    return arms, remarks
 
 
 def of_study(study: Study) -> tuple[list[Arm], list[str]]:
-    """A study's arms as it names them, and sentences: arms that resolve to one configuration, runs of an arm that are not of one."""
+    """A study's arms as it names them, and sentences on arms whose runs are not of one configuration."""
     runs, absent = trained(study)
     differing = differing_settings([run for group in runs.values() for run in group])
     arms = [
         Arm(name, group, settings_of(group[0], differing) if group else {}, absent[name])
         for name, group in runs.items()
     ]
-    return arms, [*_mixed(arms), *same(arms), *one_start(arms)]
+    return arms, _mixed(arms)
 
 
-def same(arms: Sequence[Arm]) -> list[str]:
+def between(arms: Sequence[Arm]) -> list[str]:
+    """Sentences on what is no difference between arms, or another one than it seems."""
+    return [*_same(arms), *_one_start(arms)]
+
+
+def _same(arms: Sequence[Arm]) -> list[str]:
     """Sentences on arms that are not two: the same configuration, or other settings that led to bitwise the same weights."""
     keys = [{_key(configuration(run)) for run in arm.runs} for arm in arms]
     digests = [{run.seed: run.facts.get("weights_sha256") for run in arm.runs} for arm in arms]
@@ -61,7 +69,7 @@ def same(arms: Sequence[Arm]) -> list[str]:
     return remarks
 
 
-def one_start(arms: Sequence[Arm]) -> list[str]:
+def _one_start(arms: Sequence[Arm]) -> list[str]:
     """A sentence on arms whose seeds all start from the same weights, so that their deviation is not that of pre-training."""
     found = []
     for arm in arms:
@@ -171,13 +179,13 @@ def _short(value: Any) -> str:
 
 
 def _one_a_seed(group: Sequence[Run]) -> tuple[list[Run], list[int]]:
-    """One run for each seed, the last that is done if any is, and the seeds that had several."""
+    """One run for each seed, the last that is done if any is, and the seeds that had several. Of what says no seed all are kept."""
     by_seed: dict[Any, list[Run]] = {}
     for run in group:
-        by_seed.setdefault(run.seed, []).append(run)
+        by_seed.setdefault(run.folder if run.seed is None else run.seed, []).append(run)
     kept = [max(runs, key=lambda run: (run.status == "done", str(run.facts.get("ended")))) for runs in by_seed.values()]
     kept.sort(key=lambda run: (run.seed is None, run.seed or 0))
-    return kept, sorted(seed for seed, runs in by_seed.items() if len(runs) > 1 and seed is not None)
+    return kept, sorted(seed for seed, runs in by_seed.items() if len(runs) > 1)
 
 
 def _mixed(arms: Sequence[Arm]) -> list[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from cloze.report import LEVEL, statistics, words
@@ -78,9 +79,27 @@ def remarks(arms: Sequence[Arm], table: Mapping[str, Mapping[str, Cell]], baseli
                 f"{arm.name} and {baseline} have other seeds, so they are compared unpaired{where} (Welch's t-test), "
                 "which shows less than pairs would"
             )
+        said += _left_over(arm, next((each for each in arms if each.name == baseline), None), judged.values())
     if baseline is None and len(arms) > 1:
         said.append("there is no baseline, so no difference is judged")
     return said
+
+
+def _left_over(arm: Arm, baseline: Arm | None, judged: Iterable[Difference]) -> list[str]:
+    """A sentence where pairs leave seeds out that nothing else speaks of: the difference is not that of the means beside it."""
+    paired = next((each for each in judged if each.paired), None)
+    if paired is None or baseline is None:
+        return []
+    have = {each.name: {run.seed for run in each.runs} for each in (arm, baseline)}
+    named = {absent.seed for each in (arm, baseline) for absent in each.absent}
+    alone = sorted(seed for seed in have[arm.name] ^ have[baseline.name] if seed is not None and seed not in named)
+    if not alone:
+        return []
+    pairs = ", ".join(map(str, paired.seeds))
+    which = f"seed{'s' if len(alone) > 1 else ''} {', '.join(map(str, alone))} of only one of them"
+    return [
+        f"{arm.name} and {baseline.name} are compared by the seeds that both have ({pairs}); {which} count in the means alone"
+    ]
 
 
 def _values(metric: Metric, arm: Arm) -> dict[int, float]:
@@ -134,6 +153,8 @@ def _unjudged(contrast: statistics.Contrast) -> str:
     """Why a difference has no test, in words."""
     if contrast.n < 2:
         return "one seed cannot tell a difference from chance"
+    if contrast.deviation is not None and not math.isfinite(contrast.deviation):
+        return "these numbers are too large to square"
     if contrast.deviation == 0.0:
         alike = (
             "the figure is the same in every seed" if contrast.mean == 0 else "the difference is the same in every seed"

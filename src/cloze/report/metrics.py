@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from cloze.errors import Refusal, did_you_mean
-from cloze.report.comparison import Metric
+from cloze.report.comparison import Arm, Metric
 
 _LOWER = ("loss", "perplexity", "bits_per_byte", "perplexity_per_word", "error")
 _HIGHER = (
@@ -40,29 +40,34 @@ def described(key: str) -> Metric:
     return Metric(key, title, _direction(name), "nats" if loss else "")
 
 
-def chosen(keys: Sequence[str], known: Iterable[str]) -> list[Metric]:
+def chosen(keys: Sequence[str], known: Iterable[str], told: Iterable[Metric] = ()) -> list[Metric]:
     """The figures that a user names, `val/loss` or, of one whose good side its name does not say, `val/thing=higher` or `=lower`.
+    Those that the study tells of are as it `told`.
 
-    Raises Refusal for one that no run has.
+    Raises Refusal for one that no run has, or that is named twice.
     """
-    known = list(known)
-    found = []
+    known, study = list(known), {metric.key: metric for metric in told}
+    found: list[Metric] = []
     for word in keys:
         key, _, side = word.partition("=")
         if key not in known:
             raise Refusal(f"metric {key}: no run has it{did_you_mean(key, known)}")
         if side not in ("", "higher", "lower"):
             raise Refusal(f"metric {word}: after the = stands which side is better, higher or lower")
-        metric = described(key)
+        if any(key == each.key for each in found):
+            raise Refusal(f"metric {key} is named twice")
+        metric = study.get(key) or described(key)
         found.append(Metric(key, metric.title, side == "higher", metric.unit) if side else metric)
     return found
 
 
-def usual(figures: Sequence[Iterable[str]]) -> tuple[list[Metric], list[str]]:
-    """The figures that all runs have and whose good side is known, the validation's loss first; and a sentence where that
-    is left out, because it is not of the same terms in all of them."""
-    if not figures:
+def usual(arms: Iterable[Arm]) -> tuple[list[Metric], list[str]]:
+    """The figures that all arms have, in one of their runs at least, and whose good side is known, the validation's loss first; and a
+    sentence where that is left out, because it is not of the same terms in all of them."""
+    runs = [[run.figures for run in arm.runs] for arm in arms if arm.runs]
+    if not runs:
         return [], []
+    figures = [dict.fromkeys(key for each in of_arm for key in each) for of_arm in runs]
     common = [key for key in figures[0] if all(key in each for each in figures[1:])]
     terms = {frozenset(key for key in each if key.startswith("val/loss_")) for each in figures}
     said = []

@@ -80,6 +80,9 @@ def _data(comparison: Comparison) -> dict[str, Any]:
         "comparison": tables.content(comparison),
         "arms": arms,
         "thinned": thinned,
+        "torn": [
+            f"{run.folder} ({torn})" for arm in comparison.arms for run in arm.runs if (torn := run.unreadable_lines())
+        ],
         "points": figures.POINTS,
         "curve_metrics": drawn,
         "frontier_metrics": own,
@@ -130,7 +133,8 @@ def _count(n: int, noun: str) -> str:
 
 
 def _told(run: Run) -> str:
-    parts = [f"{run.facts.get('model')}, {run.facts.get('objective')}", f"seed {run.seed}", run.status, run.reason]
+    what = ", ".join(str(run.facts[key]) for key in ("model", "objective") if run.facts.get(key))
+    parts = [what, "" if run.seed is None else f"seed {run.seed}", run.status, run.reason]
     return " · ".join(part for part in parts if part)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,29 +39,33 @@ def _nothing_common(comparison: Comparison) -> str:
     there = [key for key, _ in counts.most_common() if not key.startswith("train/")][:8]
     if not there:
         return "no run that is done has a figure yet"
-    return f"no figure with a good side is in all runs; --metric KEY compares by one: {', '.join(there)}"
+    return f"no figure with a good side is in all arms; --metric KEY compares by one: {', '.join(there)}"
 
 
 def _of_studies(folders: Sequence[Path], metrics: Sequence[str] | None, baseline: str | None) -> Comparison:
     """The arms of all of them, each with its study's name before its own. They are compared by the metrics of the first
-    study that names any, else by what all runs have."""
+    study that names any, else by what all arms have."""
     from cloze.report import metrics as measures
-    from cloze.report.groups import differing_settings, of_runs, of_study, settings_of
-    from cloze.report.studies import is_study, read_study
+    from cloze.report.groups import between, differing_settings, of_runs, of_study, settings_of
+    from cloze.report.studies import is_study, read_study, unbegun
 
     arms: list[Arm] = []
     remarks: list[str] = []
     wanted: Sequence[Metric] = ()
+    told: dict[str, Metric] = {}
     first = None
     for folder in folders:
         if is_study(folder):
             study = read_study(folder)
             found, said = of_study(study)
             wanted = wanted or study.metrics
+            told = {metric.key: metric for metric in study.metrics} | told
             name = study.name
             first = first or (f"{name}: {study.baseline}" if study.baseline else None)
         else:
-            found, said = of_runs(find(folder))
+            runs, unread = find(folder)
+            found, said = of_runs(runs)
+            said = [*comparisons.unreadable(unread), *unbegun(folder), *said]
             name = folder.name
         arms += [Arm(f"{name}: {arm.name}", arm.runs, arm.differs, arm.absent) for arm in found]
         remarks += [f"{name}: {each}" for each in said]
@@ -71,10 +75,11 @@ def _of_studies(folders: Sequence[Path], metrics: Sequence[str] | None, baseline
         Arm(arm.name, arm.runs, settings_of(arm.runs[0], differing) if arm.runs else {}, arm.absent) for arm in arms
     ]
     title = ", ".join(folder.name for folder in folders)
-    wanted = _chosen(arms, metrics) or wanted
+    wanted = _chosen(arms, metrics, told.values()) or wanted
     if not wanted:
-        wanted, left_out = measures.usual([run.figures for arm in arms for run in arm.runs])
+        wanted, left_out = measures.usual(arms)
         remarks += left_out
+    remarks += between(arms)
     return _judged(arms, wanted, baseline or first, remarks, title)
 
 
@@ -83,12 +88,12 @@ def _refuse_alike(names: Sequence[str]) -> None:
         raise Refusal(f"{alike[0]} is there twice: folders of one name with arms of one name cannot be told apart")
 
 
-def _chosen(arms: Sequence[Arm], metrics: Sequence[str] | None) -> list[Metric]:
+def _chosen(arms: Sequence[Arm], metrics: Sequence[str] | None, told: Iterable[Metric] = ()) -> list[Metric]:
     from cloze.report import metrics as measures
 
     if metrics is None:
         return []
-    return measures.chosen(metrics, dict.fromkeys(key for arm in arms for run in arm.runs for key in run.figures))
+    return measures.chosen(metrics, dict.fromkeys(key for arm in arms for run in arm.runs for key in run.figures), told)
 
 
 def _judged(
@@ -146,11 +151,17 @@ def _suite(folder: Path) -> Arm:
     try:
         facts = json.loads((folder / SUITE).read_text(encoding="utf-8"))
         entries = [(str(each["task"]), int(each["seed"]), each) for each in facts["runs"]]
-        name = str(facts["name"])
+        name, seeds = str(facts["name"]), [int(seed) for seed in facts.get("seeds") or []]
     except (OSError, ValueError, KeyError, TypeError) as fault:
         raise Refusal(f"{folder / SUITE} is not what data=glue/all writes: {type(fault).__name__}: {fault}") from None
     scores: dict[int, dict[str, Mapping[str, float]]] = {}
-    absent: list[Absent] = []
+    begun = {(task, seed) for task, seed, _ in entries}
+    absent = [
+        Absent(seed, "missing", "it has not begun", task)
+        for task in dict.fromkeys(task for task, _, _ in entries)
+        for seed in seeds
+        if (task, seed) not in begun
+    ]
     sources: dict[int, Path] = {}
     for task, seed, each in entries:
         if each.get("status") == "failed":

@@ -42,7 +42,7 @@ class Spread:
 @dataclass(frozen=True)
 class Contrast:
     """What tells two sets of values apart. `error` is the standard error of `mean` with `freedom` degrees of freedom, `unit` the deviation
-    that `effect` is in. None of the tests is there (all None) where n is 1 or the values do not vary."""
+    that `effect` is in. None of the tests is there (all None) where n is 1, the values do not vary or `deviation` is infinite."""
 
     n: int
     mean: float
@@ -64,7 +64,10 @@ def spread(values: Sequence[float]) -> Spread:
     n, mean = len(x), float(x.mean())
     if n < 2:
         return Spread(n, mean, None, None, None)
-    deviation = 0.0 if constant(x) else float(x.std(ddof=1))
+    with np.errstate(over="ignore"):
+        deviation = 0.0 if constant(x) else float(x.std(ddof=1))
+    if not math.isfinite(deviation):  # the square of a perplexity of 1e200
+        return Spread(n, mean, None, None, None)
     half = float(stats.t.isf(0.025, n - 1)) * deviation / math.sqrt(n)
     return Spread(n, mean, deviation, mean - half, mean + half)
 
@@ -90,9 +93,12 @@ def paired(arm: Sequence[float], baseline: Sequence[float]) -> Contrast:
     if constant(d, scale):
         mean = 0.0 if abs(mean) <= 1e-12 * scale else mean
         return Contrast(n, mean, 0.0, *[None] * 9)
+    with np.errstate(over="ignore"):
+        deviation = float(d.std(ddof=1))
+    if not math.isfinite(deviation):
+        return Contrast(n, mean, math.inf, *[None] * 9)
     found = stats.ttest_1samp(d, 0.0)
     interval = found.confidence_interval(0.95)
-    deviation = float(d.std(ddof=1))
     return Contrast(
         n=n,
         mean=mean,
@@ -122,14 +128,17 @@ def unpaired(arm: Sequence[float], baseline: Sequence[float]) -> Contrast:
     if constant(a) and constant(b):
         mean = 0.0 if abs(mean) <= 1e-12 * max(abs(a[0]), abs(b[0])) else mean
         return Contrast(n, mean, 0.0, *[None] * 9)
+    both = len(a) + len(b) - 2
+    with np.errstate(over="ignore"):
+        pooled = math.sqrt(((len(a) - 1) * a.var(ddof=1) + (len(b) - 1) * b.var(ddof=1)) / both)
+    if not math.isfinite(pooled):
+        return Contrast(n, mean, math.inf, *[None] * 9)
     with warnings.catch_warnings():
         warnings.filterwarnings(
             "ignore", "Precision loss"
         )  # where one of them does not vary, which Welch's test allows
         found = stats.ttest_ind(a, b, equal_var=False)
     interval = found.confidence_interval(0.95)
-    both = len(a) + len(b) - 2
-    pooled = math.sqrt(((len(a) - 1) * a.var(ddof=1) + (len(b) - 1) * b.var(ddof=1)) / both)
     ways = math.comb(len(a) + len(b), len(a))
     return Contrast(
         n=n,

@@ -117,13 +117,33 @@ def trained(study: Study) -> tuple[dict[str, list[Run]], dict[str, list[Absent]]
     return runs, absent
 
 
+def unbegun(root: Path) -> list[str]:
+    """Of the studies below a folder, whose runs are looked for there, a sentence for every job that has left none to be found."""
+    from cloze.folder import RunFolder
+
+    said = []
+    for file in sorted(root.rglob(FILE)):
+        study = read_study(file.parent)
+        for job in study.jobs:
+            if not RunFolder(job.folder).facts():
+                what = "" if job.evaluation is None else f", {job.evaluation}"
+                why = f" ({job.reason})" if job.reason else ""
+                said.append(f"{study.name}: {job.arm}{what}, seed {job.seed}: {job.status}{why}")
+    return said
+
+
 def _job(folder: Path, entry: Mapping[str, Any]) -> Job:
+    its = folder / str(entry["folder"])
+    if not its.resolve().is_relative_to(
+        folder.resolve()
+    ):  # or a file that someone sent would show others of this machine
+        raise ValueError(f"the folder of {entry['name']} is not below the study's: {entry['folder']}")
     return Job(
         name=str(entry["name"]),
         arm=str(entry["arm"]),
         seed=int(entry["seed"]),
         evaluation=entry.get("evaluation"),
-        folder=folder / str(entry["folder"]),
+        folder=its,
         status=str(entry.get("status") or "waiting"),
         reason=str(entry.get("reason") or ""),
         facts=entry,

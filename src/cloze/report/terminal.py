@@ -84,7 +84,8 @@ def _table(
             name.append("\nbaseline", style="dim not bold")
         for each in arm.absent:
             what = "" if each.evaluation is None else f" {each.evaluation}"
-            name.append(f"\nseed {each.seed}{what}: {each.status}", style="yellow not bold")
+            seed = "?" if each.seed is None else each.seed
+            name.append(f"\nseed {seed}{what}: {each.status}", style="yellow not bold")
         table.add_row(name, seeds_of(comparison, arm), *(_text(cells[n]) for n in part))
     return table
 

@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 MINUS = "−"
 NONE = "–"  # where there is no figure
+MOST_DIGITS = 6  # after the point
+HUGE = 1e7  # from here on, and below what MOST_DIGITS show, numbers have an exponent
 
 
 def decimals(*sizes: float | None) -> int:
@@ -20,16 +22,20 @@ def decimals(*sizes: float | None) -> int:
     known = [abs(size) for size in sizes if size is not None and math.isfinite(size) and size != 0]
     if not known:
         return 3
-    return min(max(1 - math.floor(math.log10(min(known))), 0), 6)
+    return min(max(1 - math.floor(math.log10(min(known))), 0), MOST_DIGITS)
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """`0.812`; the minus sign is a minus sign; nothing becomes a dash."""
+    """`0.812`; `4.2e12` where nobody would count the digits; the minus sign is a minus sign; nothing becomes a dash."""
     if value is None or not math.isfinite(value):
         return NONE
     text = f"{value:,.{digits}f}"
+    zero = not float(text.replace(",", ""))
+    if abs(value) >= HUGE or (zero and value and digits >= MOST_DIGITS):
+        mantissa, exponent = f"{value:.2e}".split("e")
+        text, zero = f"{mantissa}e{int(exponent)}", False
     if text.startswith("-"):
-        text = MINUS + text[1:] if float(text.replace(",", "")) else text[1:]
+        text = text[1:] if zero else MINUS + text[1:]
     return text
 
 
@@ -45,9 +51,9 @@ def p_value(p: float | None) -> str:
         return NONE
     if p < 0.001:
         return "p<0.001"
-    text = f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
-    if float(text) == LEVEL != p:  # must not read as if it lay on the level
-        text = f"{p:.4f}"
+    digits = 3 if p < 0.1 else 2
+    while float(text := f"{p:.{digits}f}") == LEVEL != p:  # must not read as if it lay on the level
+        digits += 1
     return f"p={text}"
 
 
@@ -63,7 +69,10 @@ def figure(summary: Summary | None, digits: int | None = None) -> str:
     if summary.deviation is None:
         return number(summary.mean, 3 if digits is None else digits)
     shown = decimals(summary.deviation) if digits is None else digits
-    return f"{number(summary.mean, shown)} ± {number(summary.deviation, shown)}"
+    own = (
+        max(shown, decimals(summary.deviation) - 1) if summary.deviation else shown
+    )  # a column's digits may show none of it
+    return f"{number(summary.mean, shown)} ± {number(summary.deviation, own)}"
 
 
 def change(difference: Difference | None, digits: int | None = None) -> str:

@@ -44,7 +44,7 @@
   }
   function key(cell) {
     const text = (cell.dataset.sort ?? cell.textContent).trim().replace(/^–$/, "");
-    const value = Number(text.replace("−", "-"));
+    const value = Number(text.replace("−", "-").replace(/,(?=\d{3})/g, ""));
     return text !== "" && !Number.isNaN(value) ? value : text;
   }
 
@@ -70,10 +70,6 @@
   function lines(arm, metric, axis, weight) {
     return arm.runs.map(run => ({run, ...line(run, metric, axis)})).filter(each => each.x && each.x.length)
       .map(each => ({...each, y: smoothed(each.y, weight)}));
-  }
-  function ended(all) {  // a run that ended early would cut the mean short: it is a line of its own
-    const those = all.filter(each => each.run.status === "done");
-    return those.length ? those : all;
   }
   function mean(all) {  // at the steps that all of them have; x is the mean of theirs
     const places = all.map(each => new Map(each.steps.map((step, n) => [step, n])));
@@ -110,7 +106,7 @@
     for (const [arm, n] of shown()) {
       const all = lines(arm, metric, axis, weight);
       if (!all.length) { without.push(arm.name); continue; }
-      const average = mean(ended(all)), name = plain(arm.name);
+      const average = mean(all), name = plain(arm.name);
       over = Math.max(over, average.n);
       if (at("band").checked && average.n > 1) {
         const low = logY ? average.low.map((v, i) => v > 0 ? v : average.y[i]) : average.low;
@@ -118,11 +114,8 @@
           fill: "toself", fillcolor: faint(colour(n), .16), line: {width: 0}, hoverinfo: "skip", name, meta: "band"});
       }
       if (at("seeds").checked || !average.x.length) {
-        for (const each of all) {
-          const told = each.run.status === "done" ? "" : `, ${each.run.status}`;
-          traces.push({x: each.x, y: each.y, mode: "lines", line: {color: colour(n), width: 1, dash: told ? "dot" : dash(n)}, opacity: .6,
-            name: `${name}, seed ${each.run.seed ?? "–"}${plain(told)}`, meta: "seed"});
-        }
+        for (const each of all) traces.push({x: each.x, y: each.y, mode: "lines", line: {color: colour(n), width: 1, dash: dash(n)}, opacity: .6,
+          name: `${name}, seed ${each.run.seed ?? "–"}`, meta: "seed"});
       }
       traces.push({x: average.x, y: average.y, mode: average.x.length > 1 ? "lines" : "markers", line: {color: colour(n), width: 2, dash: dash(n)},
         marker: {color: colour(n), size: 7}, name, meta: "mean"});
@@ -130,20 +123,21 @@
     at("smoothness").value = weight.toFixed(2);
     Plotly.react("curves", traces, layout(AXES[axis], metric, at("log-x").checked, logY), config);
     const notes = [];
-    if (over > 1) notes.push("Line: the mean over the seeds that ended, at the steps that all of them logged. Band: ± one standard deviation over these seeds.");
+    if (over > 1) notes.push("Line: the mean over the seeds, at the steps that all of them logged. Band: ± one standard deviation over these seeds.");
     if (weight) notes.push(`Each seed's line is smoothed by an exponential mean (${weight.toFixed(2)}) before.`);
     if (data.thinned) notes.push(`At most ${data.points} points of a line are on this page, evenly chosen; figures in tables come from all.`);
     if (without.length) notes.push(`Without ${metric}${axis === "flops" ? " or without FLOPs a token" : ""}: ${without.join(", ")}.`);
+    if (data.torn.length) notes.push(`Lines of metrics.jsonl that cannot be read are left out: ${data.torn.join(", ")}.`);
     at("curves-note").textContent = notes.join(" ");
   }
 
-  const compute = data.arms.some(arm => arm.runs.some(run => run.rate)) ? "flops" : "tokens";
+  const compute = data.arms.every(arm => arm.runs.every(run => run.rate)) ? "flops" : "tokens";  // one axis for all arms
   function drawFrontier() {
-    const metric = at("frontier-metric").value, lower = data.lower[metric], traces = [], points = [];
+    const metric = at("frontier-metric").value, lower = data.lower[metric], traces = [], points = [], without = [];
     for (const [arm, n] of shown()) {
       const all = lines(arm, metric, compute, 0);
-      if (!all.length) continue;
-      const average = mean(ended(all));
+      if (!all.length) { without.push(arm.name); continue; }
+      const average = mean(all);
       average.x.forEach((x, i) => { if (x > 0) points.push({x, y: average.y[i], arm: arm.name}); });
       traces.push({x: average.x, y: average.y, mode: average.x.length > 30 ? "lines" : "lines+markers", line: {color: colour(n), width: 1.5, dash: dash(n)},
         marker: {color: colour(n), size: 5}, name: plain(arm.name)});
@@ -161,7 +155,8 @@
     Plotly.react("frontier", traces, layout(AXES[compute], metric, dense, false), config);
     const arms = [...new Set(best.map(point => point.arm))];
     const notes = [`Wide and grey: the ${lower ? "lowest" : "highest"} mean over seeds that any arm shown had reached with so much compute${arms.length ? `; on it: ${arms.join(", ")}` : ""}.`];
-    if (compute === "tokens") notes.push("These runs do not say their FLOPs a token, so compute is counted in tokens.");
+    if (compute === "tokens") notes.push("Not all of these runs say their FLOPs a token, so compute is counted in tokens.");
+    if (without.length) notes.push(`Without ${metric}: ${without.join(", ")}.`);
     if (data.objectives.length > 1 && /loss|perplexity|bits/.test(metric)) notes.push(`The arms learn by other objectives (${data.objectives.join(", ")}): their losses are of different things.`);
     at("frontier-note").textContent = notes.join(" ");
   }
@@ -198,7 +193,7 @@
   });
   for (const [id, metrics] of [["metric", data.curve_metrics], ["frontier-metric", data.frontier_metrics]]) at(id).append(...metrics.map(metric => new Option(metric, metric)));
   at("frontier-metric").value = data.frontier_metric;
-  if (compute === "tokens") at("axis").querySelector("[value=flops]").disabled = true;
+  if (!data.arms.some(arm => arm.runs.some(run => run.rate))) at("axis").querySelector("[value=flops]").disabled = true;
   for (const id of ["metric", "axis", "log-x", "log-y", "band", "seeds"]) at(id).addEventListener("change", drawCurves);
   at("smoothing").addEventListener("input", drawCurves);
   at("frontier-metric").addEventListener("change", drawFrontier);
