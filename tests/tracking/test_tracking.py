@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -68,6 +69,20 @@ def test_wandb_gets_every_point(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert run.ended == 0
 
 
+def test_a_folder_is_one_wandb_run_until_it_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import wandb
+
+    begun: list[str] = []
+    monkeypatch.setattr(wandb, "init", lambda **settings: begun.append(settings["id"]))
+    for folder in ("run", "run", "other", "run"):
+        if len(begun) == 3:
+            shutil.rmtree(tmp_path / "run")
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (logger,) = Wandb(mode="offline").loggers(TrackedRun("name", tmp_path / folder, {}, "group"))
+        assert logger.experiment is not None
+    assert begun[0] == begun[1] and len(set(begun)) == 3
+
+
 @pytest.mark.parametrize("fault", ["raises", "hangs", "fails later"])
 def test_wandb_cannot_stop_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, capsys: pytest.CaptureFixture[str]
@@ -104,6 +119,8 @@ def test_online_only_where_a_key_is_configured(tmp_path: Path, monkeypatch: pyte
     assert not online_by_default()
     (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password none\n")
     assert online_by_default()
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: (_ for _ in ()).throw(PermissionError()))
+    assert not online_by_default()
     monkeypatch.setenv("WANDB_MODE", "offline")
     assert not online_by_default()
     monkeypatch.setenv("WANDB_MODE", "disabled")

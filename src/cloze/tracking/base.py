@@ -25,11 +25,6 @@ class TrackedRun:
     kind: str = "pretrain"
     tags: tuple[str, ...] = field(default=())
 
-    @property
-    def identifier(self) -> str:
-        """Derived from the folder, so that a resumed run goes on in the same place."""
-        return hashlib.sha256(str(self.folder).encode()).hexdigest()[:16]
-
 
 class Tracking(ABC):
     """Settings of conf/tracking."""

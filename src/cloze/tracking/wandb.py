@@ -47,4 +47,11 @@ def online_by_default() -> bool:
     if os.environ.get("WANDB_API_KEY"):
         return True
     files = [Path(name).expanduser() for name in (os.environ.get("NETRC") or "~/.netrc", "~/_netrc")]
-    return any("wandb.ai" in file.read_text(encoding="utf-8", errors="replace") for file in files if file.is_file())
+    return any(map(_has_a_key, files))
+
+
+def _has_a_key(file: Path) -> bool:
+    try:
+        return "wandb.ai" in file.read_text(encoding="utf-8", errors="replace")
+    except OSError:  # there is none, or it is not ours to read
+        return False

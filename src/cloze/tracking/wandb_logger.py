@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pytorch_lightning.loggers import WandbLogger
@@ -34,10 +36,9 @@ class GuardedWandbLogger(WandbLogger):
             x_save_requirements=False,
         )  # fmt: skip
         super().__init__(
-            name=run.folder.name, save_dir=str(run.folder), id=run.identifier, project=settings.project,
-            entity=settings.entity, group=settings.group or run.group, job_type=run.kind,
-            tags=[*run.tags, *(settings.tags or [])], config=dict(run.config), settings=quiet,
-            mode="online" if online else "offline",
+            name=run.folder.name, save_dir=str(run.folder), project=settings.project, entity=settings.entity,
+            group=settings.group or run.group, job_type=run.kind, tags=[*run.tags, *(settings.tags or [])],
+            config=dict(run.config), settings=quiet, mode="online" if online else "offline",
         )  # fmt: skip
 
         del self._wandb_init["anonymous"]  # W&B warns of it, even where it is None
@@ -47,7 +48,7 @@ class GuardedWandbLogger(WandbLogger):
         """The W&B run; where it cannot be had, an object that takes everything and does nothing."""
         if self._experiment is None and not self._failed:
             self._keep_files_below(str(self._run_facts.folder / "wandb" / "cache"))
-            self._guard("begin", lambda: WandbLogger.experiment.fget(self))  # type: ignore[attr-defined]
+            self._guard("begin", self._begin)
         return _Nothing() if self._failed or self._experiment is None else self._experiment
 
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
@@ -76,6 +77,10 @@ class GuardedWandbLogger(WandbLogger):
             os.environ.pop(name, None)
         self._lent = []
 
+    def _begin(self) -> None:
+        self._wandb_init["id"] = _identifier(self._run_facts.folder / "wandb" / "id.txt")
+        WandbLogger.experiment.fget(self)  # type: ignore[attr-defined]
+
     def _keep_files_below(self, folder: str) -> None:
         """W&B's caches go below the run folder too, until the run ends, where the user has not said otherwise."""
         names = ("WANDB_CACHE_DIR", "WANDB_DATA_DIR", "WANDB_CONFIG_DIR", "WANDB_ARTIFACT_DIR")
@@ -90,6 +95,15 @@ class GuardedWandbLogger(WandbLogger):
             first = (str(fault).splitlines() or [type(fault).__name__])[0]
             log.warning(f"W&B could not {what} and is left out from here on ({first}); metrics.jsonl has every point")
             return None
+
+
+def _identifier(file: Path) -> str:
+    """The W&B run's name for its server, drawn once for a folder: a resumed run goes on in the same place, and one that is trained anew,
+    here or at the same path of another machine, does not write into it."""
+    if not file.is_file():
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(secrets.token_hex(8), encoding="utf-8")
+    return file.read_text(encoding="utf-8").strip()
 
 
 class _Nothing:
