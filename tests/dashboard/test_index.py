@@ -12,7 +12,7 @@ import pytest
 
 from cloze.dashboard.index import Index
 from cloze.dashboard.series import Series, tail
-from cloze.report.collect import AXES, Run
+from cloze.report.collect import AXES, Run, read
 from tests.report.folders import job, write_run, write_study
 
 
@@ -33,7 +33,7 @@ def test_points_are_read_as_they_are_appended(tmp_path: Path) -> None:
         stream.write('ss": 1.5}\n' + _point(4, train_loss=None))
     assert series.refresh()
     assert (series.count, series.broken) == (4, 0)
-    assert series.last == {"train/loss": 1.5, "val/loss": 2.5}
+    assert series.last == {"val/loss": 2.5}  # the last training loss is no number
     assert series.curve("train/loss", "step", {}).x.tolist() == [1, 2, 3]
 
 
@@ -58,6 +58,26 @@ def test_curves_are_those_of_the_report(tmp_path: Path) -> None:
             np.testing.assert_array_equal(ours.x, theirs.x)
             np.testing.assert_array_equal(ours.y, theirs.y)
     assert len(series.curve("val/loss", "flops", {}).x) == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "metrics"), [("failed", None), ("done", None), ("done", {}), ("done", {"val/loss": None})]
+)
+def test_figures_are_those_of_the_report(tmp_path: Path, status: str, metrics: dict[str, float | None] | None) -> None:
+    lines = [
+        {"train/loss": 3.0, "val/loss": 2.0, "val/accuracy": 0.5, "judge/x": 1},
+        {"train/loss": 2.0, "val/loss": None, "val/accuracy": None},
+        {"train/loss": None, "val/accuracy": 0.75},
+    ]
+    points = [{"step": n, "tokens": n, "seconds": n, **line} for n, line in enumerate(lines, 1)]
+    run = write_run(tmp_path / "run", status="running", points=points)
+    index = Index(tmp_path)
+    index.refresh()
+    (run.folder / "run.json").write_text(json.dumps({**run.facts, "status": status, "metrics": metrics}))
+    index.refresh()
+    entry = index.find("run")
+    assert entry is not None and dict(entry.figures) == dict(read(run.folder).figures)
+    assert entry.figures == ({} if metrics else {"val/accuracy": 0.75, "judge/x": 1.0})
 
 
 def test_a_file_that_was_cut_back_is_read_again(tmp_path: Path) -> None:
@@ -99,8 +119,8 @@ def test_what_changes_is_told_and_nothing_else(tmp_path: Path) -> None:
         write_run(tmp_path / f"run-{seed}", seed, {"val/loss": 2.0}, settings={"data": {"documents": 8}})
     index = Index(tmp_path)
     version = index.refresh()
-    assert [entry.id for entry in index.since(0)[0]] == ["run-1", "run-2"]
-    assert index.refresh() == version and index.since(version) == ([], [])
+    assert [entry.id for entry in index.since(0)] == ["run-1", "run-2"]
+    assert index.refresh() == version and index.since(version) == []
     entry = index.find("run-1")
     assert entry is not None and entry.status == "done" and entry.seed == 1
     assert entry.settings["data.documents"] == 8 and entry.settings["model.layers"] == 2
@@ -109,11 +129,10 @@ def test_what_changes_is_told_and_nothing_else(tmp_path: Path) -> None:
     with (tmp_path / "run-2" / "metrics.jsonl").open("a", encoding="utf-8") as file:
         file.write(_point(200, val_loss=1.0))
     later = index.refresh()
-    assert [entry.id for entry in index.since(version)[0]] == ["run-2"]
+    assert [entry.id for entry in index.since(version)] == ["run-2"]
 
     shutil.rmtree(tmp_path / "run-1")
-    index.refresh()
-    assert index.since(later) == ([], ["run-1"])
+    assert index.refresh() > later and index.since(later) == []
     assert index.find("run-1") is None
 
 

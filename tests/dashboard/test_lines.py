@@ -136,7 +136,25 @@ def test_a_band_on_a_logarithmic_axis_stays_above_nothing(tmp_path: Path) -> Non
 
 def test_figures_of_groups_are_those_of_the_report(index: Index) -> None:
     (sop,) = (group for group in grouped(index.all(), "objective.pair") if group.name == "pair=sop")
-    assert sop.figure("val/loss") == "1.50 ± 0.71"  # 1 and 2; the run that failed is not in it
+    assert sop.figure("val/loss") == "1.50 ± 0.71 (2 of 3)"  # 1 and 2; the run that failed is not in it
+
+
+def test_runs_without_the_metric_are_not_counted(tmp_path: Path) -> None:
+    for seed in (1, 2, 3):
+        figures = {"train/loss": float(seed), **({"val/loss": float(seed)} if seed < 3 else {})}
+        points = [{"step": n, "tokens": n, "seconds": n, **figures} for n in (1, 2)]
+        write_run(tmp_path / str(seed), seed, figures, points=points, flops_per_token=7.0 if seed == 1 else None)
+    index = Index(tmp_path)
+    index.refresh()
+    (group,) = grouped(index.get([entry.id for entry in index.all()]), "model.layers")
+    assert (group.figure("val/loss"), group.figure("train/loss")) == ("1.50 ± 0.71 (2 of 3)", "2.0 ± 1.0")
+    for metric, axis, title, traces in (
+        ("val/loss", "step", "layers=2 (2 of 3)", 2),
+        ("train/loss", "step", "layers=2 (3)", 2),
+        ("train/loss", "flops", "layers=2 (1 of 3)", 1),  # a line alone has no band
+    ):
+        drawn, _ = charts.comparison([group], Look([metric], axis))
+        assert [trace.drawn["name"] for trace in drawn] == [title] * traces
 
 
 def test_arms_of_a_study_are_groups(tmp_path: Path) -> None:

@@ -153,6 +153,36 @@ def test_the_address_keeps_what_is_looked_at(browser: Browser, address: str) -> 
     assert browser.complaints() == []
 
 
+def test_the_address_keeps_what_is_ticked_and_what_is_emptied(browser: Browser, address: str, runs: Path) -> None:
+    for folder in ("short", "long" * 20):
+        for seed in range(60):
+            write_run(runs / folder / f"{seed:02d}", seed, {"val/loss": 2.0}, points=points(2.0, last=2))
+    ticked = "return dash_ag_grid.getApi('runs')?.getSelectedRows().length === arguments[0]"
+    tick_all = "dash_ag_grid.getApi('runs').selectAll('filtered')"
+    said = "return new URLSearchParams(window.location.search).getAll('select').length === arguments[0]"
+    browser.open(f"{address}/?filter=short&metrics=train/loss")
+    browser.wait("the runs", ROWS, 60)
+    browser.run(tick_all)
+    browser.wait("the address to have them all", said, 60)
+    browser.click("#columns .dash-dropdown-clear")
+    browser.wait("the address to have no columns", "return /columns=(&|$)/.test(window.location.search)")
+    browser.driver.refresh()
+    browser.wait("all ticked again", ticked, 60)
+    columns = "return dash_ag_grid.getApi('runs').getColumns().some(column => column.getColId() === 'val/loss')"
+    assert not browser.run(columns)
+
+    browser.open(f"{address}/?filter=long&metrics=train/loss")  # whose names are too long for an address
+    browser.wait("the runs", ROWS, 60)
+    browser.run(tick_all)
+    browser.wait("all of them drawn", LINES, 60)
+    assert browser.run(said, 0)
+    browser.driver.refresh()
+    browser.wait("the runs of the filter again", ROWS, 60)
+    browser.wait("none ticked", LINES, 50)
+    assert browser.run(columns)
+    assert browser.complaints() == []
+
+
 def test_a_study_shows_its_arms_and_what_failed(browser: Browser, address: str) -> None:
     browser.open(address)
     browser.click("button.study")

@@ -8,7 +8,7 @@ import pytest
 
 from cloze.dashboard.index import Index
 from cloze.dashboard.listing import Wanted, filtered, listing
-from cloze.dashboard.query import parse, resolved
+from cloze.dashboard.query import meant, parse
 from cloze.errors import Refusal
 from tests.report.folders import write_run, write_study
 
@@ -82,7 +82,7 @@ def test_an_arm_of_a_grid_is_one_value(tmp_path: Path, text: str, arms: set[str]
         ),
         ("val/loss<", "val/loss<: nothing is not a number"),
         ("val/loss<low", "val/loss<low: low is not a number"),
-        ("loss=1", "loss is no setting or figure of any run here; did you mean"),  # train/loss or val/loss
+        ("loss=1", "^loss may be val/loss or train/loss$"),
     ],
 )
 def test_what_is_wrong_is_said(text: str, sentence: str) -> None:
@@ -91,9 +91,10 @@ def test_what_is_wrong_is_said(text: str, sentence: str) -> None:
 
 
 def test_the_end_of_a_key_is_enough_where_only_one_ends_so() -> None:
-    assert resolved("mask_ratio", KEYS) == "objective.mask_ratio"
-    assert resolved("loss", KEYS) is None
-    assert resolved("ratio", KEYS) is None
+    assert meant("mask_ratio", KEYS) == ["objective.mask_ratio"]
+    assert meant("loss", KEYS) == ["val/loss", "train/loss"]
+    assert meant("loss", [*KEYS, "loss"]) == ["loss"]
+    assert meant("ratio", KEYS) == []
 
 
 def test_a_wrong_filter_hides_nothing(index: Index) -> None:

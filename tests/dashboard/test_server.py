@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import dash_ag_grid
+import plotly
 import pytest
 from werkzeug.test import TestResponse
 
 from cloze import cli
+from cloze.dashboard import app
 from cloze.dashboard.app import build
 from cloze.dashboard.index import Index
 from cloze.dashboard.server import HOST, PORT, listening
@@ -57,15 +59,17 @@ def _ask(client: Any, output: str, inputs: Mapping[str, Any], states: Mapping[st
     return answer
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1:8050", "localhost:8050", "localhost"])
+@pytest.mark.parametrize("host", ["127.0.0.1:8050", "localhost:8050", "LocalHost"])
 def test_this_machine_is_answered(client: Any, host: str) -> None:
     answer = client.get("/", headers={"Host": host})
     assert answer.status_code == 200
     assert "connect-src 'self'" in answer.headers["Content-Security-Policy"]
+    assert client.get("/_dash-layout", headers={"Host": host, "Referer": "http://[?run=first"}).status_code == 200
 
 
 @pytest.mark.parametrize(
-    "host", ["evil.example", "127.0.0.1.evil.example:8050", "localhost.evil.example", "10.0.0.1", "[::1]"]
+    "host",
+    ["evil.example", "127.0.0.1.evil.example:8050", "localhost.evil.example", "10.0.0.1", "[::1]", "[::1", "[", ""],
 )
 def test_other_names_are_refused(client: Any, host: str) -> None:
     for path in ("/", "/_dash-layout", "/_dash-dependencies", "/assets/dashboard.js"):
@@ -80,13 +84,17 @@ def test_what_other_pages_send_is_refused(client: Any) -> None:
 
 
 def test_no_file_outside_is_given(client: Any) -> None:
-    for path in (
-        "/assets/../app.py",
-        "/assets/%2e%2e/app.py",
-        "/../../../etc/passwd",
-        "/_dash-component-suites/dash/../../os.py",
+    here, package = Path(str(app.__file__)), Path(str(plotly.__file__))
+    assert client.get("/assets/dashboard.js").data == (here.parent / "assets" / "dashboard.js").read_bytes()
+    for path, file in (
+        ("/assets/../app.py", here),
+        ("/assets/%2e%2e/app.py", here),
+        (f"/assets/{here}", here),
+        ("/../../../etc/passwd", Path("/etc/passwd")),
+        ("/_dash-component-suites/dash/../plotly/__init__.py", package),
     ):
-        assert client.get(path).status_code != 200 or b"root:" not in client.get(path).data
+        content = file.read_bytes()
+        assert content and content not in client.get(path).data, path
 
 
 def test_a_run_is_told_and_a_path_is_not_a_run(client: Any, root: Path) -> None:
@@ -111,6 +119,27 @@ def test_nothing_is_answered_while_nothing_changes(client: Any, root: Path) -> N
     assert again.status_code == 204
 
 
+def _props(tree: Any, name: str) -> Any:
+    """Of the component of this id in a layout."""
+    if isinstance(tree, dict) and tree.get("id") == name:
+        return tree
+    inner = tree.values() if isinstance(tree, dict) else tree if isinstance(tree, list) else ()
+    return next((found for each in inner if (found := _props(each, name))), None)
+
+
+def test_only_what_somebody_emptied_is_empty(client: Any, tmp_path: Path) -> None:
+    empty = build(Index(tmp_path / "none")).server.test_client()
+    for asked, query, chosen in (
+        (client, "filter=no-such-run", ["val/loss"]),
+        (empty, "", None),  # to be chosen when there is something to choose from
+        (client, "columns=&metrics=", []),
+    ):
+        layout = asked.get("/_dash-layout", headers={"Referer": f"http://localhost/?{query}"}).json
+        assert _props(layout, "metrics")["value"] == chosen
+        shown = _props(layout, "columns")["value"]
+        assert shown == chosen if not chosen else "val/loss" in shown
+
+
 def test_run_folders_are_left_as_they_are(client: Any, root: Path) -> None:
     def state() -> list[tuple[str, int, int]]:
         return sorted((str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in [root, *root.rglob("*")])
@@ -125,9 +154,10 @@ def test_run_folders_are_left_as_they_are(client: Any, root: Path) -> None:
 
 def test_everything_is_served_from_here(client: Any) -> None:
     page = client.get("/").get_data(as_text=True)
-    assert "http://" not in page and "https://" not in page.replace("https://cdn", "cdn-")
-    assert "cdn-" not in page
-    assert dash_ag_grid.__version__
+    loaded = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert any("dash_ag_grid" in address for address in loaded)
+    assert all(re.match("/[^/]", address) for address in loaded)
+    assert "http://" not in page and "https://" not in page
 
 
 def test_a_port_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,6 +185,7 @@ def test_nobody_else_can_reach_it() -> None:
         (["file"], "file is a file; expected a folder with runs in it"),
         (["--port", "web"], "--port web: expected a whole number from 1 to 65535"),
         (["--port", "70000"], "--port 70000: expected a whole number"),
+        (["--port", "²"], "--port ²: expected a whole number"),  # a digit to Python, and no number
         (["--no-opn"], "--no-opn is not an option; did you mean --no-open?"),
     ],
 )

@@ -49,6 +49,6 @@ def run(given: argparse.Namespace) -> int:
 def _port(said: str | None) -> int | None:
     if said is None:
         return None
-    if not said.isdigit() or not 0 <= int(said) < 65536:
+    if not (said.isascii() and said.isdecimal()) or int(said) > 65535:
         raise Refusal(f"--port {said}: expected a whole number from 1 to 65535, or 0 for any free port")
     return int(said)

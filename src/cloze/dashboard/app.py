@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from dash import ALL, ClientsideFunction, Dash, Input, Output, State, ctx, no_update
 from dash.exceptions import PreventUpdate
@@ -51,10 +50,10 @@ def _page(index: Index) -> Any:
     from flask import request
 
     index.refresh(seconds=FIRST_LOOK, every=EVERY)
-    now = state.from_query(urlsplit(request.headers.get("Referer", "")).query)  # the page's own address: same origin
+    now = state.from_query(request.headers.get("Referer", "").partition("?")[2])  # the page's own address: same origin
     listed = listing(index, Wanted(now.filter, now.group, now.columns)) or {}
     shown, _ = filtered(index, now.filter)
-    listed["metrics"] = list(now.metrics) if now.metrics is not None else shown_metrics(shown)
+    listed["metrics"] = list(now.metrics) if now.metrics is not None else shown_metrics(shown or index.all()) or None
     return page.page(index, now, listed)
 
 
@@ -111,7 +110,7 @@ def _list(app: Dash, index: Index) -> None:
             {"display": "none" if answer["any"] else "block"},
             answer["seen"],
             answer["columns"] if first and not columns else no_update,
-            shown_metrics(entries) if first and not metrics else no_update,
+            shown_metrics(entries) or None if first and not metrics else no_update,
             options["columns"] if told else no_update,
             options["metrics"] if told else no_update,
             options["group"] if told else no_update,

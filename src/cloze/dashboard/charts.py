@@ -41,6 +41,10 @@ class Look:
     log_x: bool = False
     log_y: bool = False
 
+    def curve(self, entry: Entry, metric: str) -> Curve:
+        """A run's points of a metric over the axis, not smoothed: none where it lacks either."""
+        return entry.series.curve(metric, self.axis, entry.run.facts)
+
 
 @dataclass(frozen=True)
 class Trace:
@@ -101,23 +105,23 @@ def overview(entry: Entry, other: Entry | None = None, axis: Axis = "step") -> t
 
 def _of_group(group: Group, place: int, metric: str, look: Look, most: int) -> list[Trace]:
     colour, dash = COLOURS[place % len(COLOURS)], DASHES[place // len(COLOURS) % len(DASHES)]
-    members = group.members
-    curves = [smoothed(entry.series.curve(metric, look.axis, entry.run.facts), look.weight) for entry in members]
+    curves = [smoothed(look.curve(entry, metric), look.weight) for entry in group.members]
     curves = [curve for curve in curves if len(curve.x)]
+    title = group.title(len(curves))
     runs = frozenset(entry.id for entry in group.entries)
     key = f"{metric}|{group.name}"
     if not curves:
         return []
-    if len(members) == 1:
-        line = _line(curves[0], group.title, colour, dash, most, key)
+    if len(curves) == 1:
+        line = _line(curves[0], title, colour, dash, most, key)
         return [Trace(line | {"legendgroup": group.name}, runs)]
     band = joined(curves)
     kept = places(band.mean, most)
     x, mean, deviation, n = band.x[kept], band.mean[kept], band.deviation[kept], band.n[kept]
-    line = _line(Curve(x, mean), group.title, colour, dash, most, key)
+    line = _line(Curve(x, mean), title, colour, dash, most, key)
     line |= {"customdata": np.stack([deviation, n], axis=1).tolist(), "legendgroup": group.name}
     line["hovertemplate"] = (
-        f"{_safe(group.title)}<br>%{{y:.5~g}} ± %{{customdata[0]:.2~g}} over %{{customdata[1]}} runs at %{{x:,}}<extra></extra>"
+        f"{_safe(title)}<br>%{{y:.5~g}} ± %{{customdata[0]:.2~g}} over %{{customdata[1]}} runs at %{{x:,}}<extra></extra>"
     )
     low = mean - deviation
     if look.log_y:
@@ -131,7 +135,7 @@ def _of_group(group: Group, place: int, metric: str, look: Look, most: int) -> l
         "fillcolor": _faint(colour),
         "line": {"width": 0},
         "hoverinfo": "skip",
-        "name": group.title,
+        "name": title,
         "legendgroup": group.name,
         "showlegend": False,
         "uid": _uid(f"{key}|band"),

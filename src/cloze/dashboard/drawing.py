@@ -17,6 +17,7 @@ from cloze.dashboard.query import value_of
 from cloze.schema import as_word
 
 MOST = 200  # runs that are drawn together
+NAMED = 5  # runs without a curve that are told by name
 SIDE_BY_SIDE = 8  # groups whose settings stand side by side
 
 
@@ -52,27 +53,23 @@ def drawing(
     return {
         "figure": figure,
         "style": {"height": f"{layout['height']}px"},
-        "note": _note(drawn, entries, groups, look, traces),
+        "note": _note(drawn, entries, groups, look),
         "groups": _groups(groups, look.metrics) if by else [],
         "differences": _differences(groups, by),
         "seen": {"index": index.born, "asked": asked, "version": version, "traces": names, "runs": len(entries)},
     }
 
 
-def _note(
-    drawn: Mapping[str, Any],
-    entries: Sequence[Entry],
-    groups: Sequence[Group],
-    look: Look,
-    traces: Sequence[charts.Trace],
-) -> str:
+def _note(drawn: Mapping[str, Any], entries: Sequence[Entry], groups: Sequence[Group], look: Look) -> str:
     if not entries:
         return "no run to draw"
     of = int(drawn.get("of") or len(entries))
     what = "selected" if drawn.get("selected") else "listed"
     told = [f"{len(entries)} {what} run{'' if len(entries) == 1 else 's'}"]
-    if not drawn.get("selected") and of > len(entries):
-        told[0] = f"the first {len(entries)} of {of:,} listed runs; select some, or filter"
+    if of > len(entries):
+        told[0] = f"the first {len(entries)} of {of:,} {what} runs"
+        if not drawn.get("selected"):
+            told[0] += "; select some, or filter"
     if len(groups) < len(entries):
         told.append(
             "line: mean over a group's runs that are done (all, where none is), as far as all reach; band: ± one standard deviation"
@@ -81,10 +78,23 @@ def _note(
         told.append(f"smoothed exponentially by {look.weight:g}, each run by itself")
     if not look.metrics:
         told.append("choose a metric above")
-    elif not traces:
-        lacking = " or their FLOPs a token" if look.axis == "flops" else ""
-        told.append(f"none of them has {' or '.join(look.metrics)}{lacking}")
-    return " · ".join(told)
+    return " · ".join([*told, *_without(entries, groups, look)])
+
+
+def _without(entries: Sequence[Entry], groups: Sequence[Group], look: Look) -> list[str]:
+    """Which of the runs that would be drawn have no curve, of which metrics."""
+    names = table.labels(entries)
+    members = [entry for group in groups for entry in group.members]
+    found: dict[tuple[str, ...], list[str]] = {}  # metrics by the runs that lack them
+    for metric in look.metrics:
+        if lacking := tuple(names[entry.id] for entry in members if not len(look.curve(entry, metric).x)):
+            found.setdefault(lacking, []).append(metric)
+    flops = " or FLOPs a token" if look.axis == "flops" else ""
+    told = []
+    for runs, metrics in found.items():
+        who = "; ".join(runs[:NAMED]) + (f" and {len(runs) - NAMED:,} more" if len(runs) > NAMED else "")
+        told.append(f"without {', '.join(metrics)}{flops}: {'all' if len(runs) == len(members) else who}")
+    return told
 
 
 def _groups(groups: Sequence[Group], metrics: Sequence[str]) -> list[Any]:
@@ -101,7 +111,11 @@ def _groups(groups: Sequence[Group], metrics: Sequence[str]) -> list[Any]:
     return [
         html.H3("Groups"),
         html.Div(html.Table([html.Thead(head), html.Tbody(rows)]), className="wide-table"),
-        html.P("The last figures: mean ± standard deviation over the runs that are done.", className="note"),
+        html.P(
+            "The last figures: mean ± standard deviation over a group's runs that are done (all, where none is) and have the "
+            "figure; in brackets how many these are, where a run is left out.",
+            className="note",
+        ),
     ]
 
 

@@ -30,24 +30,25 @@ class Group:
         """The runs whose mean is drawn and told."""
         return [entry for entry in self.entries if entry.status == "done"] or list(self.entries)
 
-    @property
-    def title(self) -> str:
-        """The name, with how many runs it stands for where these are not all, or several."""
-        n, of = len(self.members), len(self.entries)
+    def title(self, n: int) -> str:
+        """The name, with `n`, of how many of its runs the line is, where it has several."""
+        of = len(self.entries)
         if of == 1:
             return self.name
         return f"{self.name} ({n})" if n == of else f"{self.name} ({n} of {of})"
 
     def figure(self, key: str) -> str:
-        """`2.31 ± 0.02`, mean and deviation over the runs that are averaged and have the figure, as the report says it."""
+        """`2.31 ± 0.02`, mean and deviation over the members that have the figure, as the report says it; `(2 of 3)` after it
+        where these are not all of the group's runs."""
         values = [float(entry.figures[key]) for entry in self.members if key in entry.figures]
         if not values:
             return ""
         found = spread(values)
+        of = "" if len(values) == len(self.entries) else f" ({len(values)} of {len(self.entries)})"
         if found.deviation is None:
-            return number(found.mean, 3)
+            return f"{number(found.mean, 3)}{of}"
         digits = decimals(found.deviation)
-        return f"{number(found.mean, digits)} ± {number(found.deviation, digits)}"
+        return f"{number(found.mean, digits)} ± {number(found.deviation, digits)}{of}"
 
 
 def grouped(entries: Sequence[Entry], by: str | None) -> list[Group]:

@@ -85,8 +85,10 @@ class Entry:
         """Settings and figures, put together from what was read."""
         config = self.run.settings if self.configured else {}
         self.settings = {**dict(_pairs(self.fact("identity"))), **config}
-        said = _pairs(self.fact("metrics")) if self.fact("status") == "done" else ()
-        self.figures = {key: value for key, value in said if is_number(value)} or self.series.last
+        if self.needs_points:
+            self.figures = self.series.last
+        else:
+            self.figures = {key: value for key, value in _pairs(self.fact("metrics")) if is_number(value)}
         scores = {
             f"score/{split}/{key}": value
             for split, found in _pairs(self.fact("scores"))
@@ -114,7 +116,6 @@ class Index:
         self.studies: dict[Path, Study] = {}
         self._study_stamps: dict[Path, Stamp | None] = {}
         self._entries: dict[str, Entry] = {}
-        self._removed: dict[str, int] = {}  # id: the version at which it went
         self._lock = threading.RLock()
         self._looked: float | None = None
 
@@ -157,11 +158,10 @@ class Index:
         with self._lock:
             return sorted(self._entries.values(), key=lambda entry: (entry.began, entry.id), reverse=True)
 
-    def since(self, version: int) -> tuple[list[Entry], list[str]]:
-        """What has changed after a version: runs that are new or other than before, and the ids of those that are gone."""
+    def since(self, version: int) -> list[Entry]:
+        """The runs that are new or other than at a version."""
         with self._lock:
-            changed = [entry for entry in self._entries.values() if entry.version > version]
-            return changed, [name for name, at in self._removed.items() if at > version]
+            return [entry for entry in self._entries.values() if entry.version > version]
 
     @property
     def behind(self) -> int:
@@ -180,7 +180,6 @@ class Index:
         for name in [name for name in self._entries if name not in there]:
             del self._entries[name]
             self.version += 1
-            self._removed[name] = self.version
         for folder in runs:
             self._look_at(folder, placed.get(folder))
         for folder, (study, job) in waiting.items():
@@ -253,7 +252,6 @@ class Index:
 
     def _add(self, entry: Entry) -> Entry:
         self._entries[entry.id] = entry
-        self._removed.pop(entry.id, None)
         return entry
 
     def _touch(self, entry: Entry) -> None:

@@ -65,7 +65,7 @@ def listing(index: Index, wanted: Wanted, seen: Mapping[str, Any] | None = None)
         "studies": studies(index),
         "note": note(len(shown), len(every), fault, index.behind),
         "any": bool(every),
-        "columns": columns,
+        "columns": columns or wanted.columns,  # None where there are none yet: nobody has chosen to see none
         "seen": {
             "index": index.born,
             "asked": asked,
@@ -81,7 +81,7 @@ def listing(index: Index, wanted: Wanted, seen: Mapping[str, Any] | None = None)
     if fresh or seen.get("order") != order or seen.get("looks") != looks:
         answer["rowData"] = [table.row(entry, called[entry.id], columns, names.get(entry.id, "")) for entry in shown]
     else:
-        changed = {entry.id for entry in index.since(int(seen.get("version", 0)))[0]}
+        changed = {entry.id for entry in index.since(int(seen.get("version", 0)))}
         # a new run can rename the groups of others
         rows = [
             table.row(entry, called[entry.id], columns, names.get(entry.id, ""))

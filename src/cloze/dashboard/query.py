@@ -91,7 +91,7 @@ class Term:
 def parse(text: str, keys: Iterable[str]) -> list[Term]:
     """The conditions of a filter. `keys` are the settings and figures that some run has; the end of one is enough where only one ends so.
 
-    Raises Refusal, one sentence, for a key that no run has and a `<` beside no number.
+    Raises Refusal, one sentence, for a key that no run has, an end that several have, and a `<` beside no number.
     """
     try:
         words = shlex.split(text)
@@ -106,23 +106,22 @@ def _term(word: str, known: list[str]) -> Term:
     if not match:
         return Term(None, "", word)
     said, sign, value = match.groups()
-    key = resolved(said, known)
-    if key is None:
+    found = meant(said, known)
+    if len(found) > 1:
+        raise Refusal(f"{said} may be {' or '.join(found)}")
+    if not found:
         guess = nearest(said, known) or next((name for name in known if said in name), None)
         hint = f"; did you mean {guess}?" if guess else ""
         raise Refusal(f"{said} is no setting or figure of any run here{hint}")
     if sign in _ORDER and _number(value) is None:
         raise Refusal(f"{said}{sign}{value}: {value or 'nothing'} is not a number")
-    return Term(key, sign, value)
+    return Term(found[0], sign, value)
 
 
-def resolved(said: str, known: Iterable[str]) -> str | None:
-    """The key that is meant: itself, or the only one that ends in it after a dot or a slash."""
+def meant(said: str, known: Iterable[str]) -> list[str]:
+    """The keys that may be meant: itself, else all that end in it after a dot or a slash."""
     names = list(dict.fromkeys(known))
-    if said in names:
-        return said
-    ends = [name for name in names if name.endswith((f".{said}", f"/{said}"))]
-    return ends[0] if len(ends) == 1 else None
+    return [said] if said in names else [name for name in names if name.endswith((f".{said}", f"/{said}"))]
 
 
 def _same(have: Any, said: str) -> bool:

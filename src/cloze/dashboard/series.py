@@ -80,6 +80,7 @@ class Series:
         return bool(whole) or replaced
 
     def _take(self, lines: Iterable[bytes]) -> None:
+        last = dict(self.last)  # another one: what was told before is being read
         for line in lines:
             try:
                 point = orjson.loads(line)
@@ -95,8 +96,12 @@ class Series:
                         self._values[key], self._rows[key] = array("d"), array("q")
                     self._values[key].append(value)
                     self._rows[key].append(self.count)
+                    if "/" in key:
+                        last[key] = float(value)
+                else:
+                    last.pop(key, None)  # null, a loss that is no number any more: there is no last figure
             self.count += 1
-        self.last = {key: values[-1] for key, values in self._values.items() if "/" in key}
+        self.last = last
 
     @property
     def metrics(self) -> list[str]:

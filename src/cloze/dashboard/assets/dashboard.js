@@ -2,6 +2,7 @@
 (function () {
   "use strict";
   const MOST = 50; // runs that are drawn where none is selected
+  const LONGEST = 4096; // characters of an address that a browser sends as Referer, where the server reads it
   let pause = 0;
   const same = (a, b) => JSON.stringify(a) === JSON.stringify(b);
   const skip = () => window.dash_clientside.no_update;
@@ -41,15 +42,17 @@
         const said = new URLSearchParams();
         if (filter) said.set("filter", filter);
         if (group) said.set("group", group);
-        if (columns && columns.length) said.set("columns", columns.join(","));
-        if (metrics && metrics.length) said.set("metrics", metrics.join(","));
+        if (columns) said.set("columns", columns.join(",")); // none at all is a choice, too
+        if (metrics) said.set("metrics", metrics.join(","));
         if (axis && axis !== "step") said.set("x", axis);
         if (smooth) said.set("smooth", smooth);
         if (log && log.length) said.set("log", log.join(","));
-        if (drawn && drawn.selected && drawn.ids.length <= MOST) drawn.ids.forEach(id => said.append("select", id));
         if (opened) said.set("run", opened);
         if (opened && other) said.set("other", other);
-        const address = "?" + said.toString().replaceAll("%2F", "/").replaceAll("%2C", ",");
+        if (drawn && drawn.selected) drawn.ids.forEach(id => said.append("select", id));
+        const written = () => "?" + said.toString().replaceAll("%2F", "/").replaceAll("%2C", ",");
+        if ((window.location.origin + "/" + written()).length > LONGEST) said.delete("select");
+        const address = written();
         if (address === window.location.search) return opened || null;
         const other_view = (opened || null) !== (new URLSearchParams(window.location.search).get("run"));
         window.history[other_view ? "pushState" : "replaceState"](null, "", address);
