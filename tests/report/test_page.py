@@ -118,6 +118,21 @@ def test_curves_are_those_of_the_files(comparison: Comparison, runs: Path) -> No
     assert seen == 12
 
 
+def test_the_first_curve_is_one_that_has_a_line(tmp_path: Path) -> None:
+    points = [{"step": step, "val/loss": 3.0 / step, "train/loss": 3.0 / step} for step in (1, 2)]
+    points.append({"step": 2, "judge/accuracy": 0.5})
+    write_run(tmp_path / "run", 1, {"judge/accuracy": 0.5, "val/loss": 1.5}, points=points)
+    data = data_of(page(compare(tmp_path, metrics=["judge/accuracy"])))
+    assert data["curve_metrics"] == data["frontier_metrics"] == ["val/loss", "train/loss", "judge/accuracy"]
+
+
+def test_losses_of_other_terms_are_told_apart(tmp_path: Path) -> None:
+    for name, terms in (("a", ("mlm",)), ("b", ("mlm", "pair"))):
+        last = {"val/loss": 1.0, **{f"val/loss_{term}": 0.5 for term in terms}}
+        write_run(tmp_path / name, 1, last, identity={"x": name}, objective="MaskedLM")
+    assert data_of(page(compare(tmp_path)))["objectives"] == ["MaskedLM of mlm", "MaskedLM of mlm and pair"]
+
+
 def test_long_curves_are_thinned_alike_in_all_seeds(tmp_path: Path) -> None:
     write_runs(tmp_path / "long", {"one": 1.0}, steps=2_500, seeds=(1, 2))
     data = data_of(page(compare(tmp_path / "long")))

@@ -93,14 +93,18 @@ def _run(run: Run, kept: Mapping[str, set[float]]) -> dict[str, Any]:
 
 
 def metrics_in(runs: Iterable[Mapping[str, Any]], first: Sequence[str]) -> list[str]:
-    """All metrics that have a curve: those that are judged, then validation's, then the rest."""
-    found = {metric for run in runs for metric in run["curves"]}
+    """All metrics that have points: those with several, which make a line, before those of the end alone; of either the `first` ones, then
+    validation's, then the rest."""
+    found: dict[str, int] = {}
+    for run in runs:
+        for metric, (_, values) in run["curves"].items():
+            found[metric] = max(found.get(metric, 0), len(values))
     order = {key: n for n, key in enumerate(first)}
     kinds = ("val/loss", "val/", "judge/", "train/loss", "train/")
 
-    def place(metric: str) -> tuple[int, int, str]:
+    def place(metric: str) -> tuple[bool, int, int, str]:
         kind = next((n for n, start in enumerate(kinds) if metric.startswith(start)), len(kinds))
-        return order.get(metric, len(order)), kind, metric
+        return found[metric] < 2, order.get(metric, len(order)), kind, metric
 
     return sorted(found, key=place)
 

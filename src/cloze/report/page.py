@@ -75,7 +75,6 @@ def _data(comparison: Comparison) -> dict[str, Any]:
     known = {metric.key: metric.higher_is_better for metric in comparison.metrics}
     sides = {key: known[key] if known.get(key) is not None else described(key).higher_is_better for key in drawn}
     own = [key for key in drawn if ":" not in key]  # an evaluation's points say its own compute alone
-    frontier = next((key for key in (*judged, "val/loss", "train/loss") if key in own), own[0] if own else None)
     return {
         "comparison": tables.content(comparison),
         "arms": arms,
@@ -86,11 +85,10 @@ def _data(comparison: Comparison) -> dict[str, Any]:
         "points": figures.POINTS,
         "curve_metrics": drawn,
         "frontier_metrics": own,
-        "frontier_metric": frontier,
         "lower": {
             key: not side for key, side in sides.items()
         },  # of a metric with no good side, the lower end is drawn
-        "objectives": sorted({str(run.facts.get("objective")) for arm in comparison.arms for run in arm.runs}),
+        "objectives": sorted({_objective(run) for arm in comparison.arms for run in arm.runs}),
         "parallel": figures.parallel(comparison),
     }
 
@@ -126,6 +124,11 @@ def _content(comparison: Comparison, run: Run | None, data: Mapping[str, Any]) -
     }
     there = {"results": True, "provenance": True, "charts": shown["has_curves"], "settings": bool(rows)}
     return {**shown, "has": {name: there.get(name, bool(shown.get(name))) for name in _SECTIONS}}
+
+
+def _objective(run: Run) -> str:
+    terms = sorted(key.removeprefix("val/loss_") for key in run.figures if key.startswith("val/loss_"))
+    return f"{run.facts.get('objective')}{' of ' if terms else ''}{' and '.join(terms)}"
 
 
 def _count(n: int, noun: str) -> str:

@@ -99,6 +99,11 @@
   const faint = (hex, share) => `rgba(${[1, 3, 5].map(n => parseInt(hex.slice(n, n + 2), 16)).join(",")},${share})`;
   const shown = () => data.arms.map((arm, n) => [arm, n]).filter(([arm]) => !hidden.has(arm.name));
 
+  function unlike(metric) {
+    if (data.objectives.length < 2 || !/loss|perplexity|bits/.test(metric)) return [];
+    return [`The arms learn by other objectives (${data.objectives.join(", ")}): their losses are of different things.`];
+  }
+
   function drawCurves() {
     const metric = at("metric").value, axis = at("axis").value, weight = Number(at("smoothing").value);
     const logY = at("log-y").checked, traces = [];
@@ -128,6 +133,7 @@
     if (data.thinned) notes.push(`At most ${data.points} points of a line are on this page, evenly chosen; figures in tables come from all.`);
     if (without.length) notes.push(`Without ${metric}${axis === "flops" ? " or without FLOPs a token" : ""}: ${without.join(", ")}.`);
     if (data.torn.length) notes.push(`Lines of metrics.jsonl that cannot be read are left out: ${data.torn.join(", ")}.`);
+    notes.push(...unlike(metric));
     at("curves-note").textContent = notes.join(" ");
   }
 
@@ -157,7 +163,7 @@
     const notes = [`Wide and grey: the ${lower ? "lowest" : "highest"} mean over seeds that any arm shown had reached with so much compute${arms.length ? `; on it: ${arms.join(", ")}` : ""}.`];
     if (compute === "tokens") notes.push("Not all of these runs say their FLOPs a token, so compute is counted in tokens.");
     if (without.length) notes.push(`Without ${metric}: ${without.join(", ")}.`);
-    if (data.objectives.length > 1 && /loss|perplexity|bits/.test(metric)) notes.push(`The arms learn by other objectives (${data.objectives.join(", ")}): their losses are of different things.`);
+    notes.push(...unlike(metric));
     at("frontier-note").textContent = notes.join(" ");
   }
 
@@ -192,7 +198,6 @@
     at("legend").append(label);
   });
   for (const [id, metrics] of [["metric", data.curve_metrics], ["frontier-metric", data.frontier_metrics]]) at(id).append(...metrics.map(metric => new Option(metric, metric)));
-  at("frontier-metric").value = data.frontier_metric;
   if (!data.arms.some(arm => arm.runs.some(run => run.rate))) at("axis").querySelector("[value=flops]").disabled = true;
   for (const id of ["metric", "axis", "log-x", "log-y", "band", "seeds"]) at(id).addEventListener("change", drawCurves);
   at("smoothing").addEventListener("input", drawCurves);
