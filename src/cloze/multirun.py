@@ -42,16 +42,36 @@ def run_grid(words: Sequence[str]) -> int:
 
     folder, words = _with_folder(words)
     sys.argv = [sys.argv[0], "-m", *words]
+    for number in range(len(jobs)):
+        _ended(folder, number).unlink(missing_ok=True)
     hydra.main(config_path=str(conf_directory()), config_name="config", version_base="1.3")(_run_here)()
     failed = 0
     for number, job in enumerate(jobs):
-        facts = RunFolder(folder / str(number)).facts()
-        if facts.get("status") != "done":
+        if reason := _reason(folder, number):
             failed += 1
-            told = facts.get("reason") or f"{facts.get('status', 'it has not begun')}, see {folder / str(number)}"
-            print(f"job {number} ({' '.join(job)}): {told}")
+            print(f"job {number} ({' '.join(job)}): {reason}")
     print(f"{len(jobs) - failed} of {len(jobs)} jobs done: cloze compare {folder}")
     return 1 if failed else 0
+
+
+def _reason(folder: Path, number: int) -> str:
+    """Why a job is not done; empty where it is. A run that lies in its folder may be another one's, by which the job was refused: so the
+    job's own end decides, too."""
+    run = RunFolder(folder / str(number))
+    facts = run.facts()
+    try:
+        exit_code, _, error = _ended(folder, number).read_text(encoding="utf-8").partition(" ")
+    except OSError:  # the launcher, or its machine, ended before the job did
+        return f"it has not ended, see {run.path}"
+    if exit_code == "0" and facts.get("status") == "done":
+        return ""
+    return error or str(facts.get("reason") or f"ended with exit code {exit_code}, see {run.path}")
+
+
+def _ended(folder: Path, number: int | str) -> Path:
+    """Where a job's worker leaves its exit code and what it said last: launchers do not all hand on what a job returns. Beside the run's
+    folder, which a run takes only if it is empty."""
+    return folder / f"{number}.ended"
 
 
 def _with_folder(words: Sequence[str]) -> tuple[Path, list[str]]:
@@ -97,7 +117,7 @@ def _check_all(jobs: Sequence[Sequence[str]]) -> None:
         raise Refusal("\n".join([*refused, f"{len(refused)} of {len(jobs)} jobs cannot be; nothing was started"]))
 
 
-def _run_here(config: object) -> int:
+def _run_here(config: object) -> None:
     """What a launcher (joblib, submitit) runs in its own worker: a process of the job's own, from its checkpoint where it has one."""
     from hydra.core.hydra_config import HydraConfig
 
@@ -110,7 +130,8 @@ def _run_here(config: object) -> int:
     log = folder / f"{hydra.job.name}.log"  # Hydra has opened it for what nobody says: a run takes an empty folder only
     if log.is_file() and not log.stat().st_size:
         log.unlink()
-    return process.train([*words, f"output_dir={written(str(folder))}", "resume=auto"]).exit_code
+    ended = process.train([*words, f"output_dir={written(str(folder))}", "resume=auto"])
+    _ended(folder.parent, folder.name).write_text(f"{ended.exit_code} {ended.error}", encoding="utf-8")
 
 
 def _key(word: str) -> str:

@@ -9,7 +9,7 @@ import pytest
 
 from cloze.errors import Refusal
 from cloze.folder import RunFolder
-from cloze.studies.ending import judge
+from cloze.studies.ending import judge, stamp
 from cloze.studies.file import read, shipped
 from cloze.studies.jobs import check_all, jobs_of
 from cloze.studies.run import shares
@@ -109,9 +109,13 @@ def test_a_shipped_study_can_be_run(name: str) -> None:
     assert name == "finetune_vs_scratch" or not alike
 
 
-def test_a_refusal_is_told_even_where_an_earlier_attempt_left_a_reason(tmp_path: Path) -> None:
+def test_a_record_of_an_earlier_attempt_says_nothing_of_this_one(tmp_path: Path) -> None:
     RunFolder(tmp_path).record("failed", reason="the loss is not a number")
+    before = stamp(tmp_path)
     log = tmp_path / "log"
+    log.write_text("error: ModuleNotFoundError: no module named mine\n", encoding="utf-8")
+    assert judge(tmp_path, 1, log, 0, before).reason == "ModuleNotFoundError: no module named mine"
     log.write_text("error: output_dir is in use by process 7\n", encoding="utf-8")
-    assert judge(tmp_path, 2, log, 0).reason == "output_dir is in use by process 7"
-    assert judge(tmp_path, 1, log, 0).reason == "the loss is not a number"
+    assert judge(tmp_path, 2, log, 0, before).reason == "output_dir is in use by process 7"
+    RunFolder(tmp_path).record("failed")  # the same again, by this attempt
+    assert judge(tmp_path, 1, log, 0, before).reason == "the loss is not a number"

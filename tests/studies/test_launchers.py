@@ -9,7 +9,9 @@ import pytest
 
 from cloze import cli
 from cloze.errors import Refusal
+from cloze.folder import RunFolder
 from cloze.multirun import EXTRAS, run_grid
+from cloze.suites.process import Ended
 
 SMALL = [
     "size=tiny", "length=32", "batch_size=8", "data.documents=120", "data.validation_documents=20", "data.test_documents=20",
@@ -36,6 +38,27 @@ def test_a_launcher_runs_every_job_in_a_process_of_its_own(
     assert [each["identity"]["seed"] for each in facts] == [1, 2] and all(each["status"] == "done" for each in facts)
     processes = {each["attempts"][0]["process"] for each in facts}
     assert len(processes) == 2
+
+
+def test_a_job_that_is_refused_is_not_done_whatever_run_lies_in_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for number in ("0", "1"):
+        (tmp_path / "jobs" / number).mkdir(parents=True)
+        RunFolder(tmp_path / "jobs" / number).record("done")
+    refused = Ended(2, "jobs/0 is another run: seed (1 there, 7 here)")
+    monkeypatch.setattr("cloze.multirun._check_all", lambda jobs: None)
+    monkeypatch.setattr("cloze.suites.process.train", lambda words: refused if "seed=7" in words else Ended(0))
+    words = ["seed=7,8", "hydra/launcher=basic", "hydra.sweep.dir=jobs"]
+    monkeypatch.setattr("sys.argv", ["train.py"])
+    assert run_grid(words) == 1
+    said = capsys.readouterr().out
+    assert "job 0 (seed=7): jobs/0 is another run: seed (1 there, 7 here)" in said and "1 of 2 jobs done" in said
+    monkeypatch.setattr("cloze.suites.process.train", lambda words: 1 / 0)  # a worker that ends before its job
+    with pytest.raises(SystemExit):
+        run_grid(words)
+    assert not list((tmp_path / "jobs").glob("*.ended"))  # that of the last time
 
 
 def test_a_launcher_that_is_not_there_is_refused_with_what_would_install_it(monkeypatch: pytest.MonkeyPatch) -> None:

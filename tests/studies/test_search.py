@@ -6,6 +6,7 @@ import json
 import os
 import shlex
 import signal
+import sqlite3
 import sys
 import threading
 import time
@@ -16,10 +17,12 @@ from typing import Any
 
 import optuna
 import pytest
+from optuna.storages._cached_storage import _CachedStorage
 from rich.console import Console
 
 from cloze import cli
-from cloze.errors import Refusal
+from cloze.compose import parse
+from cloze.errors import Refusal, RunFailure
 from cloze.folder import RunFolder
 from cloze.report.comparison import Metric
 from cloze.studies import search as searching
@@ -48,9 +51,10 @@ def brought(
     parallel: int = 2,
     stop_at: int | None = None,
     retries: int = 0,
+    metric: Metric = ACCURACY,
 ) -> tuple[dict[str, dict[str, Any]], int | None, str]:
     """The trials as study.json has them, the signal that stopped the search, and what was said. `stop_at`: once so many are over."""
-    study = Study("test", folder, words, {"runs": ()}, metrics=(ACCURACY,), search={"space": {}})
+    study = Study("test", folder, words, {"runs": ()}, metrics=(metric,), search={"space": {}})
     said = StringIO()
     console = Console(file=said, width=200)
     with SearchFolder(study, search, Job("", "", 1, Path(), (*words, "seed=1"))) as held:
@@ -105,10 +109,17 @@ def test_what_is_said_becomes_what_optuna_knows() -> None:
 @pytest.mark.parametrize(
     ("value", "word"),
     [(0.30000000000000004, "0.3"), (0.00123456789, "0.00123457"), (1.0, "1.0"), (3, "3"), (None, "null"), (True, "true"),
-     (2.5e-7, "2.5e-07"), ("linear", "linear")],
+     (2.5e-7, "2.5e-07"), ("linear", "linear"), ("it's", r"'it\'s'"), ("x,y", "'x,y'")],
 )  # fmt: skip
 def test_values_as_words(value: Any, word: str) -> None:
     assert space.written(value) == word
+
+
+def test_choices_come_to_the_run_as_they_are() -> None:
+    choices = ["it's", "x,y", "a b", ["it's", "x,y"], {"a": ["x,y"]}, "linear"]
+    search = search_of(of={"x": {"choices": choices}})
+    words = [search.words({"x": value})[0] for value in space.ends(search.space["x"])]
+    assert [override.value() for override in parse(words)] == choices
 
 
 @pytest.mark.parametrize(
@@ -134,6 +145,13 @@ def test_values_as_words(value: Any, word: str) -> None:
         ({"trials": 3, "space": {"x": {"choices": [1]}}}, r"search\.space\.x\.choices=\[1\] must be a list of at least two"),
         ({"trials": 3, "space": {"x": {"choices": [1, "1"]}}}, r"search\.space\.x\.choices: 1 is there twice"),
         ({"trials": 3, "space": {"x": {"choices": [1, 2], "log": True}}}, r"search\.space\.x\.log has no effect beside choices"),
+        ({"trials": 3, "space": {"seed": {"low": 1, "high": 9}}}, r"search\.space\.seed cannot be searched: seeds has the seeds"),
+        ({"trials": 3, "space": {"+output_dir": {"choices": ["a", "b"]}}}, r"\+output_dir cannot be searched: the study has the folders"),
+        ({"trials": 3, "space": {"resume": {"choices": ["auto", "x"]}}}, r"resume cannot be searched: the same sentence again goes on"),
+        ({"trials": 3, "space": {"plan": {"choices": [True, False]}}}, r"plan cannot be searched: it looks at one run"),
+        ({"trials": 3, "space": {"tracking.group": {"choices": ["a", "b"]}}}, r"tracking\.group cannot be searched: expected a setting"),
+        ({"trials": 3, "space": {"~schedule": {"choices": ["a", "b"]}}}, "~schedule cannot be searched: expected a setting that decides"),
+        ({"trials": 3, "space": {**X, "++x": {"choices": [1, 2]}}}, r"search\.space\.\+\+x is there twice: x is the same setting"),
     ],
 )  # fmt: skip
 def test_a_space_that_cannot_be_is_refused(said: Any, message: str) -> None:
@@ -207,6 +225,64 @@ def test_another_search_in_the_same_place_is_refused(tmp_path: Path) -> None:
         Trials(search_of(3, {"x": {"low": 0.0, "high": 2.0}}), ACCURACY, tmp_path / "s.db", {"words": ["a=1"]})
 
 
+def test_the_other_direction_is_another_search(tmp_path: Path) -> None:
+    Trials(search_of(3), Metric("val/accuracy", "accuracy", False), tmp_path / "s.db")
+    memory = optuna.load_study(study_name="search", storage=f"sqlite:///{tmp_path / 's.db'}")
+    assert (
+        "higher_is_better" not in memory.user_attrs["asked"]
+    )  # Optuna keeps it, so older files are held against it as well
+    with pytest.raises(
+        Refusal, match=r"another search than this one: higher_is_better \(False there, True here\)\. Say output_dir"
+    ):
+        Trials(search_of(3), ACCURACY, tmp_path / "s.db")
+    Trials(search_of(3), Metric("val/accuracy", "accuracy", False), tmp_path / "s.db")
+
+
+def test_a_trial_that_a_kill_left_half_proposed_is_made_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    search = search_of(3, {**X, "y": {"low": 0.0, "high": 1.0}, "z": {"choices": [1, 2]}})
+    store = _CachedStorage.set_trial_param
+
+    def killed(self: Any, trial_id: int, name: str, *rest: Any) -> None:
+        if name == "y":
+            raise KeyboardInterrupt
+        store(self, trial_id, name, *rest)
+
+    trials = Trials(search, ACCURACY, tmp_path / "s.db")
+    with monkeypatch.context() as patched:
+        patched.setattr(_CachedStorage, "set_trial_param", killed)
+        with pytest.raises(KeyboardInterrupt):
+            trials.next()
+    (half,) = optuna.load_study(study_name="search", storage=f"sqlite:///{tmp_path / 's.db'}").trials
+    assert list(half.params) == ["x"]
+    trials = Trials(search, ACCURACY, tmp_path / "s.db")
+    (tried,) = trials.all()
+    assert tried.outcome == "running" and [word.partition("=")[0] for word in tried.words] == ["x", "y", "z"]
+    assert tried.words[0] == f"x={space.written(half.params['x'])}"
+    assert Trials(search, ACCURACY, tmp_path / "s.db").all() == [tried]
+    assert trials.end(tried, "done", 1.0, "").outcome == "done"
+
+
+def test_what_the_memory_cannot_do_is_one_sentence_that_names_the_file(tmp_path: Path) -> None:
+    trials = Trials(search_of(3), ACCURACY, tmp_path / "s.db")
+    tried = trials.next()
+    assert tried is not None
+    with sqlite3.connect(tmp_path / "s.db") as memory:
+        memory.execute("drop table trials")
+    told = rf"{tmp_path}/s\.db, the search's memory, cannot be used \(no such table: trials\): the search is stopped"
+    point = {"step": 1.0, "val/accuracy": 1.0}
+    for method in (
+        trials.next,
+        trials.all,
+        lambda: trials.note(tried, [point]),
+        lambda: trials.end(tried, "done", 1.0, ""),
+    ):
+        with pytest.raises(RunFailure, match=told):
+            method()
+    (tmp_path / "other.db").write_text("no database", encoding="utf-8")
+    with pytest.raises(RunFailure, match=r"other\.db, the search's memory, cannot be used \(file is not a database\)"):
+        Trials(search_of(3), ACCURACY, tmp_path / "other.db")
+
+
 @pytest.mark.parametrize("pruner", space.PRUNERS)
 def test_what_is_worse_than_the_others_is_hopeless(tmp_path: Path, pruner: str) -> None:
     trials = Trials(search_of(20, pruner=pruner, sampler="random"), ACCURACY, tmp_path / "s.db")
@@ -233,9 +309,13 @@ def test_what_is_worse_than_the_others_is_hopeless(tmp_path: Path, pruner: str) 
 # --- with jobs -------------------------------------------------------------------------------------------------------------------
 
 
-def test_failed_trials_never_end_a_search_and_bad_ones_are_stopped(tmp_path: Path) -> None:
+def test_failed_trials_never_end_a_search_and_bad_ones_are_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # so that a bad one is looked at when it has said all that it says, however fast it goes
+    monkeypatch.setattr(searching, "_size", lambda file: lines(file) if lines(file) >= 3 else 0)
     kinds = ["good", "raise", "good", "nan", "good", "bad", "good"]
-    search = search_of(7, {"x": {"low": 0.5, "high": 1.0}, "layers": {"choices": [1, 2]}}, sampler="random")
+    search = search_of(7, {"x": {"low": 0.5, "high": 1.0}, "cells": {"choices": [["a"], ["b"]]}}, sampler="random")
     jobs, stopped, said = brought(tmp_path / "study", search, (f"kinds={'-'.join(kinds)}",), parallel=1)
     assert stopped is None
     ends = {"good": "done", "raise": "failed", "nan": "failed", "bad": "pruned"}
@@ -244,9 +324,7 @@ def test_failed_trials_never_end_a_search_and_bad_ones_are_stopped(tmp_path: Pat
     assert by_kind["raise"]["reason"] == "the loss is not a number"
     assert by_kind["nan"]["reason"] == "the run has no val/accuracy"
     bad = by_kind["bad"]
-    assert (
-        bad["reason"] == "stopped early at step 30: others were better by then (median)" or "step 20" in bad["reason"]
-    )
+    assert bad["reason"] == "stopped early at step 30: others were better by then (median)"
     assert bad["exit_code"] == 128 + signal.SIGTERM
     facts = json.loads((tmp_path / "study" / bad["folder"] / "run.json").read_text(encoding="utf-8"))
     assert facts["status"] == "preempted"
@@ -257,7 +335,12 @@ def test_failed_trials_never_end_a_search_and_bad_ones_are_stopped(tmp_path: Pat
     assert shlex.split(line)[2:] == best["words"]
     rows = [line for line in said.splitlines() if "trial-" in line and "│" in line]
     assert best["name"] in rows[0] and "stopped early" in rows[4] and all("failed: " in row for row in rows[5:])
+    assert words_of(best)["cells"] in rows[0]  # [a] and [b], which rich would take for its own marks
     assert "go back to: x" in said
+
+
+def lines(file: Path) -> int:
+    return file.read_bytes().count(b"\n") if file.exists() else 0
 
 
 def words_of(job: Mapping[str, Any]) -> dict[str, str]:
@@ -283,6 +366,67 @@ def test_a_search_that_is_stopped_goes_on(tmp_path: Path) -> None:
         facts = json.loads((folder / "runs" / name / "run.json").read_text(encoding="utf-8"))
         assert facts["from_validation"] > 0 and "resume=auto" in facts["words"]
         assert again[name]["attempts"] == 2 and again[name]["words"] == jobs[name]["words"]
+
+
+def test_a_search_that_was_left_before_its_first_trial_goes_on(tmp_path: Path) -> None:
+    study = Study("test", tmp_path / "study", (), {"runs": ()}, metrics=(ACCURACY,), search={"space": {}})
+    with SearchFolder(study, search_of(1), Job("", "", 1, Path(), ("seed=1",))):
+        pass
+    jobs, _, _ = brought(tmp_path / "study", search_of(1))
+    assert statuses(jobs) == ["done"]
+
+
+@pytest.mark.parametrize("key", ["x", "+x", "++x"])
+def test_a_trial_has_its_own_value_of_what_is_searched_and_what_checking_added(tmp_path: Path, key: str) -> None:
+    study = Study("test", tmp_path, ("kinds=good",), {"runs": ()}, metrics=(ACCURACY,), search={"space": {}})
+    example = Job("", "", 1, Path(), ("kinds=good", f"{key}=0.0", "seed=1", "tracking.group=test"))
+    with SearchFolder(study, search_of(1, {key: {"low": 0.0, "high": 1.0}}), example) as folder:
+        tried = folder.trials.next()
+        assert tried is not None
+        assert folder.put(tried).words == ("kinds=good", *tried.words, "seed=1", "tracking.group=test")
+
+
+def test_a_metric_that_no_run_has_ends_the_search_with_the_first_run_that_is_done(tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    words = (
+        "kinds=late-bad",
+        f"wait={folder / 'runs/trial-001/metrics.jsonl'}",
+    )  # the first ends when the second has begun
+    told = r"^test: metrics: val/acuracy is not a figure of trial-000, which is done; did you mean val/accuracy\? Accepted: val/accuracy\.$"
+    with pytest.raises(Refusal, match=told):
+        brought(folder, search_of(6, pruner="none"), words, metric=Metric("val/acuracy", "accuracy", True))
+    jobs = {job["name"]: job for job in json.loads((folder / "study.json").read_text(encoding="utf-8"))["jobs"]}
+    assert (
+        statuses(jobs) == ["failed"] + ["waiting"] * 5
+        and [job["attempts"] for job in jobs.values()] == [1, 1] + [0] * 4
+    )
+    facts = json.loads((folder / "runs/trial-001/run.json").read_text(encoding="utf-8"))
+    assert facts["status"] == "preempted"  # the other was stopped with a checkpoint
+
+
+def test_a_run_whose_figure_is_no_number_in_the_end_does_not_end_the_search(tmp_path: Path) -> None:
+    jobs, _, _ = brought(tmp_path / "study", search_of(2), ("kinds=nan-good",), parallel=1)
+    assert statuses(jobs) == ["failed", "done"]
+
+
+def test_a_trial_stops_with_a_checkpoint_where_the_memory_breaks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, size = tmp_path / "study", searching._size
+
+    def broken(file: Path) -> int:
+        if size(file):
+            with sqlite3.connect(folder / "search.db") as memory:
+                memory.execute("drop table if exists trials")
+        return size(file)
+
+    monkeypatch.setattr(searching, "_size", broken)
+    with pytest.raises(
+        RunFailure, match=r"study/search\.db, the search's memory, cannot be used \(no such table: trials\)"
+    ):
+        brought(folder, search_of(2), ("kinds=late", f"wait={tmp_path / 'never'}"), parallel=1)
+    facts = json.loads((folder / "runs/trial-000/run.json").read_text(encoding="utf-8"))
+    assert facts["status"] == "preempted"
 
 
 def left_behind(folder: Path, search: space.Search, words: tuple[str, ...]) -> Tried:
@@ -368,6 +512,8 @@ def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (("[linear, cosine]", "[linear, cosin]"), [], r"schedule=cosin: .*did you mean cosine\?"),
         (("low: 1.0e-4", "low: -1.0"), [], r"optimizer\.learning_rate\.low=-1\.0 must be above 0 where log is true"),
         (("", ""), ["schedule=linear"], r"schedule=linear: the search tries other values of that"),
+        (("schedule: {", "++schedule: {"), ["schedule=linear"], r"schedule=linear: the search tries other values of that"),
+        (("schedule: {choices: [linear, cosine]}", "budget.tokens: {choices: [1, 2]}"), [], r"budget\.steps=6: the search tries"),
         (("", ""), ["sweeps.trials=0"], r"sweeps\.trials=0 must be at least 1"),
         (("", ""), ["sweeps.seeds=[1,2]"], r"every trial has one seed, not 2"),
         (("metrics:\n", "after: {ner: [data=world/ner]}\nmetrics:\n"), [], "after has no place in it"),
@@ -382,6 +528,17 @@ def test_a_search_that_cannot_be_is_refused_before_anything_runs(
     with pytest.raises(Refusal, match=message):
         searching.run(from_file([f"sweeps={file}", *words]))
     assert not (file.parent / "outputs").exists()
+
+
+def test_without_optuna_it_is_said_what_installs_it(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ["optuna", *(each for each in sys.modules if each.startswith("optuna."))]:
+        monkeypatch.setitem(sys.modules, name, None)
+    assert cli._guarded(cli._train, [f"sweeps={file}"]) == 2
+    assert (
+        capfd.readouterr().err == "error: a search needs Optuna, which is not installed: pip install 'cloze[search]'\n"
+    )
 
 
 def test_trials_are_of_a_search(tmp_path: Path) -> None:

@@ -22,8 +22,10 @@ from rich.console import Console
 
 from cloze.errors import Refusal, RunFailure
 from cloze.report.comparison import Metric
+from cloze.report.studies import read_study, trained
 from cloze.studies.jobs import Job, jobs_of
 from cloze.studies.live import Lines, LiveTable
+from cloze.studies.outcome import show
 from cloze.studies.record import StudyFolder
 from cloze.studies.study import Study
 from cloze.studies.supervisor import Supervisor
@@ -113,6 +115,43 @@ def test_retries(tmp_path: Path) -> None:
     assert {name: (job["status"], job["attempts"]) for name, job in jobs.items()} == {
         "later-1": ("done", 2), "never-1": ("failed", 3), "mistaken-1": ("failed", 1),
     }  # fmt: skip  # a mistake of the user's stays one
+
+
+def test_a_run_is_its_arms_whatever_the_order_of_arms_whose_names_look_alike(tmp_path: Path) -> None:
+    arms = {"a b": ("value=0.1",), "a-b": ("value=0.9",), "A b": ("value=0.5",), "x" * 70 + "1": (), "x" * 70 + "2": ()}
+    study = replace(study_of(tmp_path, {}), arms=arms)
+    brought(study)
+    before = recorded(study)
+    brought(replace(study, arms=dict(reversed(arms.items()))))
+    assert recorded(study) == before
+    for job in before.values():
+        ran = json.loads((study.folder / job["folder"] / "run.json").read_text())["words"]
+        assert set(arms[job["arm"]]) <= set(ran)
+    assert len({name.lower() for name in before}) == 5
+
+
+def test_a_job_that_was_asked_something_else_is_not_the_recorded_one(tmp_path: Path) -> None:
+    study = study_of(tmp_path, {"good": "finish"}, after={"ner": ("value=0.1",)})
+    brought(study)
+    brought(replace(study, after={}))
+    with held(replace(study, after={"ner": ("value=0.2",)})) as folder:
+        assert folder.states["good-1"].status == "done" and folder.states["good-1-ner"].status == "waiting"
+
+
+def test_evaluations_that_are_left_out_once_are_not_forgotten(tmp_path: Path) -> None:
+    study = study_of(tmp_path, {"good": "finish"}, after={"ner": ("do=finish",), "pos": ("do=finish",)})
+    brought(study)
+    before = recorded(study)
+    for after in ({"pos": ("do=finish",)}, {}):
+        brought(replace(study, after=after))
+        assert recorded(study) == before
+        assert read_study(study.folder).evaluations == list(after)
+        found, absent = trained(read_study(study.folder))
+        assert list(found["good"][0].evaluations) == list(after) and not absent["good"]
+    moved = study.folder.rename(tmp_path / "moved")
+    again = replace(study, folder=moved)  # and the runs that they start from lie elsewhere now
+    brought(again)
+    assert {name: job["attempts"] for name, job in recorded(again).items()} == dict.fromkeys(before, 1)
 
 
 def test_an_evaluation_follows_its_run_and_is_left_out_where_that_failed(tmp_path: Path) -> None:
@@ -284,6 +323,67 @@ def test_a_record_that_cannot_be_written_while_the_jobs_are_stopping_is_no_secon
     assert supervisor.signals == [signal.SIGINT]
 
 
+@pytest.mark.parametrize("display", [Lines, LiveTable])
+@pytest.mark.parametrize("fault", [OSError(errno.EIO, "Input/output error"), BrokenPipeError()])
+def test_jobs_go_on_where_nobody_is_left_to_be_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: OSError, display: type[Lines]
+) -> None:
+    gone: list[bool] = []
+
+    class Gone(StringIO):
+        def write(self, text: str) -> int:
+            if not gone:
+                return len(text)
+            raise fault
+
+    monkeypatch.setattr("os.dup2", lambda *_: None)  # of rich's, which is about this process's own output
+    study = study_of(tmp_path, {"good": "finish", "also": "finish", "raises": "raise"})
+    console = Console(file=Gone(), force_terminal=True)
+    with held(study) as folder:
+        with display(folder, 1, console) as live:
+            gone.append(True)
+            assert Supervisor(folder, live, 1, command=PRETEND).run() is None
+        show(folder, console)
+    assert [job["status"] for job in recorded(study).values()] == ["done", "done", "failed"]
+
+
+@pytest.mark.parametrize("method", ["ended", "look"])
+def test_a_fault_of_ours_leaves_the_jobs_their_checkpoints(tmp_path: Path, method: str) -> None:
+    study = study_of(tmp_path, {"waits": "wait", "good": "finish", "never": "finish"})
+
+    class Faulty(Lines):
+        def began(self, job: Job, attempt: int) -> None:
+            if job.name == "waits-1":
+                waited_for(study.folder / "runs/waits-1/waits")
+
+    def fail(*_: Any) -> None:
+        raise KeyError("a mistake")
+
+    setattr(Faulty, method, fail)
+    with held(study) as folder, pytest.raises(KeyError, match="a mistake"):
+        Supervisor(folder, Faulty(folder, 2, Console(file=StringIO())), 2, command=PRETEND).run()
+    assert json.loads((study.folder / "runs/waits-1/run.json").read_text())["status"] == "preempted"
+    jobs = recorded(study)
+    assert jobs["waits-1"]["status"] == jobs["never-1"]["status"] == "waiting" and not jobs["never-1"]["attempts"]
+    brought(study)
+    assert {job["status"] for job in recorded(study).values()} == {"done"}
+
+
+def test_a_metric_that_no_run_has_is_told_when_the_first_of_its_kind_is_done(tmp_path: Path) -> None:
+    keys = ("val/acuracy", "ner:val/accuracy", "ner:score/test/f1")
+    study = replace(
+        study_of(tmp_path, {"good": "finish", "also": "finish"}, after={"ner": ("do=finish",)}),
+        metrics=tuple(Metric(key, key, True) for key in keys),
+    )
+    _, _, said = brought(study, parallel=1)
+    notes = [line.partition(" It goes on")[0] for line in said.splitlines() if line.startswith("note: ")]
+    assert notes == [
+        "note: good-1 has no val/acuracy; did you mean val/accuracy? Accepted: val/accuracy.",
+        "note: good-1-ner has no score/test/f1. Accepted: val/accuracy.",
+    ]
+    assert said.index(notes[0]) < said.index("started also-1")
+
+
 # --- the folder --------------------------------------------------------------------------------------------------------------
 
 
@@ -319,6 +419,14 @@ def test_two_processes_do_not_share_a_study(tmp_path: Path) -> None:
             check=False,
         )
     assert f"is in use by process {os.getpid()}" in done.stderr
+
+
+def test_a_folder_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    with (
+        pytest.raises(Refusal, match="cannot be written: File name too long"),
+        held(study_of(tmp_path / ("n" * 300), {})),
+    ):
+        pass
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:

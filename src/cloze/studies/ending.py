@@ -30,11 +30,13 @@ class Ending:
     again: bool = True  # whether another attempt could end otherwise: not where the user must mend something
 
 
-def judge(folder: Path, returncode: int, log: Path, start: int, out_of_memory: bool = False) -> Ending:
+def judge(
+    folder: Path, returncode: int, log: Path, start: int, before: object = None, out_of_memory: bool = False
+) -> Ending:
     """What became of an attempt whose console begins `start` bytes into the log.
 
-    `returncode` is as `subprocess` gives it: minus the signal where one ended the process. `out_of_memory`: the kernel has counted a
-    process that it ended for lack of memory meanwhile.
+    `returncode` is as `subprocess` gives it: minus the signal where one ended the process. `before` is the `stamp` of its folder when it
+    began. `out_of_memory`: the kernel has counted a process that it ended for lack of memory meanwhile.
     """
     facts = RunFolder(folder).facts()
     said = tail(log, start)
@@ -42,20 +44,30 @@ def judge(folder: Path, returncode: int, log: Path, start: int, out_of_memory: b
         return Ending(True, "", 0, None, "")
     if returncode < 0:
         return Ending(False, _killed(-returncode, out_of_memory), None, -returncode, said)
+    if stamp(folder) == before:  # what it says is of an earlier attempt
+        facts = {}
     reason = _first(str(facts.get("reason") or "")) if facts.get("status") == "failed" else ""
     errors = [_TRACEBACK.sub("", line[7:]) for line in said.splitlines() if line.startswith("error: ")]
     if reason == str(returncode):  # all that sys.exit says is its code
         reason = f"left with sys.exit({returncode}) before its end"
     elif facts.get("status") == "preempted" and returncode > 128:
         reason = f"stopped by {_name(returncode - 128)}, with a checkpoint"
-    elif errors and (not reason or reason in errors[-1] or returncode == 2):
-        # It says the kind of error, too; and what is refused (2) has not come as far as its record, where an earlier reason may stand
+    elif errors and (not reason or reason in errors[-1]):  # it says the kind of error, too
         reason = errors[-1]
     elif not reason:
         reason = f"ended with exit code {returncode} before its end, and said no reason"
     if _OUT_OF_MEMORY.search(reason):
         reason = f"out of memory: {reason}"
     return Ending(False, reason, returncode, None, said, again=returncode != 2)
+
+
+def stamp(folder: Path) -> tuple[int, int] | None:
+    """Tells one writing of a run's record from the next; None where there is none."""
+    try:
+        file = (folder / "run.json").stat()
+    except OSError:
+        return None
+    return file.st_ino, file.st_mtime_ns
 
 
 def tail(log: Path, start: int = 0) -> str:

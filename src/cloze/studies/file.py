@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from cloze.compose import conf_directory
+from cloze.compose import conf_directory, parse
 from cloze.errors import Refusal, did_you_mean
 from cloze.report.comparison import Metric
 from cloze.schema import faults
-from cloze.studies.words import grid, is_budget, key_of, spelt
+from cloze.studies.words import BARRED, BARRED_AFTER, grid, is_budget, key_of, spelt
 
 OTHERS = ("wandb",)  # folders of sweeps/ whose files are of another make
 Unit = Literal["steps", "tokens", "flops", "minutes"]
@@ -33,6 +33,29 @@ class Budget:
         """As a word of a run."""
         return f"budget.{self.unit}={spelt(self.amount)}"
 
+    @property
+    def in_place_of_any(self) -> list[str]:
+        """As words of a run whose experiment says a budget of its own."""
+        units = ("steps", "tokens", "epochs", "flops", "minutes")
+        return [self.word, *(f"budget.{unit}=null" for unit in units if unit != self.unit)]
+
+
+@dataclass(frozen=True)
+class Paper:
+    """Whose question a study asks."""
+
+    title: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A table that the paper prints: a row's name and its values, as many as there are columns."""
+
+    rows: dict[str, list[str | float | None]] = field(default_factory=dict)
+    columns: list[str | float] = field(default_factory=list)
+    note: str = ""
+
 
 class StudyFile:
     """A study's file: its keys are these parameters."""
@@ -44,7 +67,7 @@ class StudyFile:
         grid: dict[str, list[Any]] | None = None,
         seeds: list[int] | None = None,
         question: str = "",
-        paper: dict[str, str] | None = None,
+        paper: dict[str, Any] | None = None,
         published: dict[str, Any] | None = None,
         baseline: str | None = None,
         metrics: list[dict[str, Any]] | None = None,
@@ -55,12 +78,17 @@ class StudyFile:
         search: dict[str, Any] | None = None,
     ) -> None:
         self.words, self.question, self.baseline = words, question, baseline
-        self.arms, self.grid, self.seeds = arms or {}, grid or {}, seeds or [1]
+        self.arms, self.grid, self.seeds = arms or {}, grid or {}, seeds
+        _refuse_malformed(paper, published)
         self.paper, self.published = paper or {}, published or {}
         self.after, self.minutes, self.parallel = after or {}, minutes, parallel
         self.metrics = tuple(_metric(each) for each in metrics or [])
         self.budget = None if budget is None else _budget(budget)
         self.search = search  # cloze.studies.space reads it
+
+    def axes(self) -> dict[str, list[str]]:
+        """The grid's words, by the setting that they are about."""
+        return {key_of(key): [f"{key}={spelt(each)}" for each in values] for key, values in self.grid.items()}
 
 
 def directory() -> Path:
@@ -94,7 +122,10 @@ def read(path: Path) -> StudyFile:
         raise Refusal(f"{path} cannot be read: {' '.join(str(fault).split())}") from None
     if not isinstance(content, dict):
         raise Refusal(f"{path} is not a study: it must hold words, and arms or a grid")
-    node = {str(key): _named(value) for key, value in content.items()}
+    try:
+        node = _named(content)
+    except Refusal as fault:
+        raise Refusal(f"{path}: {fault}") from None
     if wrong := faults([StudyFile], node, str(path)):
         raise Refusal(
             "\n".join(fault.replace(f"{path}.", f"{path}: ").replace("StudyFile", "a study") for fault in wrong)
@@ -113,9 +144,14 @@ def _refuse(file: StudyFile) -> None:
         raise Refusal("a study has arms, {name: [words]}, a grid, {setting: [values]}, or a search: one of them")
     if empty := [key for key, values in file.grid.items() if not values]:
         raise Refusal(f"grid.{empty[0]} has no values")
-    arms = file.arms or grid(
-        {key: [spelt(each) for each in values] for key, values in file.grid.items() if key != "seed"}
-    )
+    axes = file.axes()
+    if len(axes) < len(file.grid):
+        raise Refusal(f"grid: {', '.join(file.grid)}: one setting is there twice")
+    if file.seeds == []:
+        raise Refusal("seeds is empty: leave it out for the one seed 1, or name at least one")
+    if file.seeds and "seed" in axes:
+        raise Refusal(f"seeds: {file.seeds} beside grid.seed: both say the seeds; leave one of them out")
+    arms = file.arms or grid({key: words for key, words in axes.items() if key != "seed"})
     if file.baseline is not None and file.baseline not in arms:
         raise Refusal(f"baseline: {file.baseline} is not an arm{did_you_mean(file.baseline, arms)}")
     for name, words in {"words": file.words, **arms}.items():
@@ -123,10 +159,16 @@ def _refuse(file: StudyFile) -> None:
             raise Refusal(
                 f"{name}: {budget[0]} beside budget, which is {file.budget and file.budget.word} for all arms"
             )
-        if seed := [word for word in words if key_of(word) in ("seed", "output_dir", "resume")]:
-            raise Refusal(
-                f"{name}: {seed[0]} is not for the words of a run: seeds has the seeds, the study the folders"
-            )
+    for name, words in {"words": file.words, **arms}.items():
+        _refuse_words(name, words, BARRED)
+    for name, words in file.after.items():
+        _refuse_words(f"after.{name}", words, BARRED_AFTER)
+    for name, value in (("parallel", file.parallel), ("minutes", file.minutes)):
+        if value is not None and value <= 0:
+            raise Refusal(f"{name}: {value} must be above 0")
+    keys = [metric.key for metric in file.metrics]
+    if twice := [key for key in keys if keys.count(key) > 1]:
+        raise Refusal(f"metrics: {twice[0]} is there twice")
     for metric in file.metrics:
         of, part, _ = metric.key.partition(":")
         if part and of not in file.after:
@@ -135,6 +177,24 @@ def _refuse(file: StudyFile) -> None:
             )
     if file.budget and "budget" in file.after:
         raise Refusal("after: budget is not the name of an evaluation")
+
+
+def _refuse_words(place: str, words: Sequence[str], barred: Mapping[str, str]) -> None:
+    for word in words:
+        if why := barred.get(key_of(word)):
+            raise Refusal(f"{place}: {word} is not for the words of a run: {why}")
+    for word, override in zip(words, parse(words), strict=True):
+        if override.is_sweep_override():
+            raise Refusal(
+                f"{place}: {word} names several values, which a file has in its grid; put quotes around one value with commas"
+            )
+
+
+def _refuse_malformed(paper: dict[str, Any] | None, published: dict[str, Any] | None) -> None:
+    """Raises Refusal where what is printed beside a table could not be."""
+    for kind, node, name in ((Paper, paper, "paper"), (Published, published, "published")):
+        if node and (wrong := faults([kind], node, name)):
+            raise Refusal("; ".join(wrong))
 
 
 def _metric(node: Mapping[str, Any]) -> Metric:
@@ -154,8 +214,10 @@ def _budget(node: Mapping[str, Any]) -> Budget:
 
 
 def _named(value: Any) -> Any:
-    """Keys as text: YAML reads 0.5 or true as what they are."""
-    return {str(key): _named(each) for key, each in value.items()} if isinstance(value, dict) else value
-
-
-UNITS: Sequence[str] = get_args(Unit)
+    """Keys as text: YAML reads 0.5 or true as what they are. Raises Refusal where two are the same then."""
+    if not isinstance(value, dict):
+        return value
+    names = [str(key) for key in value]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise Refusal(f"{twice[0]} is there twice, as a text and as a value")
+    return {name: _named(each) for name, each in zip(names, value.values(), strict=True)}

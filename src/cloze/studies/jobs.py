@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -168,14 +169,12 @@ def _counted(study: Study, settings: dict[str, dict[str, Any]]) -> Iterator[str]
         )
 
 
-def _slugs(arms: Sequence[str] | Any) -> dict[str, str]:
-    """A name for folders: letters, digits, points; those that come to the same are numbered."""
-    found: dict[str, str] = {}
-    for arm in arms:
-        slug = re.sub(r"[^\w.]+", "-", arm).strip("-.")[:LONGEST] or "arm"
-        taken = {each.lower() for each in found.values()}  # not every file system tells cases apart
-        number = 1
-        while (own := slug if number == 1 else f"{slug}~{number}").lower() in taken:
-            number += 1
-        found[arm] = own
-    return found
+def _slugs(arms: Iterable[str]) -> dict[str, str]:
+    """A name for folders: letters, digits, points. Those that come to the same have a digest of the arm behind it, so that no name goes by
+    the order of the arms."""
+    slugs = {arm: re.sub(r"[^\w.]+", "-", arm).strip("-.")[:LONGEST] or "arm" for arm in arms}
+    lower = [slug.lower() for slug in slugs.values()]  # not every file system tells cases apart
+    return {
+        arm: slug if lower.count(slug.lower()) == 1 else f"{slug}~{hashlib.sha256(arm.encode()).hexdigest()[:8]}"
+        for arm, slug in slugs.items()
+    }

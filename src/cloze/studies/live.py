@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -22,6 +26,21 @@ _COLOURS = {"running": "cyan", "done": "green", "failed": "red", "skipped": "yel
 def display(folder: StudyFolder, parallel: int, console: Console) -> Lines:
     """A live table on a terminal, lines elsewhere."""
     return (LiveTable if console.is_terminal and not console.is_dumb_terminal else Lines)(folder, parallel, console)
+
+
+@contextlib.contextmanager
+def unfailing(console: Console) -> Iterator[None]:
+    """What is said within may have nobody left to hear it, where a terminal was closed or a pipe left. The jobs are none of that: the
+    console is quiet from there on."""
+    try:
+        yield
+    except (OSError, SystemExit):  # rich leaves where a pipe is closed
+        console.quiet = True
+        with contextlib.suppress(OSError), Path(os.devnull).open("wb") as nowhere:  # no file: no number
+            gone = console.file.fileno()
+            if os.path.sameopenfile(gone, sys.stderr.fileno()):  # the command's last message would fail
+                os.dup2(nowhere.fileno(), sys.stderr.fileno())
+            os.dup2(nowhere.fileno(), gone)  # and what is left in a buffer, when the process ends
 
 
 class Lines:
@@ -64,7 +83,8 @@ class Lines:
 
     def say(self, line: str) -> None:
         """A line of its own."""
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        with unfailing(self.console):
+            self.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def count(self) -> str:
         """`3 of 9 done, 1 failed`."""
@@ -105,7 +125,8 @@ class LiveTable(Lines):
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._live.stop()
+        with unfailing(self.console):
+            self._live.stop()
 
     def began(self, job: Job, attempt: int) -> None:
         """The table shows it."""
@@ -115,7 +136,8 @@ class LiveTable(Lines):
         self._running = running
         if time.monotonic() - self._drawn >= _REFRESH:
             self._drawn = time.monotonic()
-            self._live.update(self.drawn(), refresh=True)
+            with unfailing(self.console):
+                self._live.update(self.drawn(), refresh=True)
 
     def drawn(self) -> RenderableType:
         """The table: jobs that run and those that failed; of the others as many as there is room for."""

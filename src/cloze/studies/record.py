@@ -15,7 +15,7 @@ from cloze.errors import Refusal, RunFailure
 from cloze.folder import RunFolder
 from cloze.studies.jobs import Job
 from cloze.studies.study import Study
-from cloze.studies.words import decisive
+from cloze.studies.words import decisive, key_of
 
 FORMAT = 1  # of study.json
 FILE = "study.json"
@@ -44,14 +44,15 @@ class StudyFolder:
         self.path = study.folder.absolute()
         self.states: dict[str, State] = {job.name: State() for job in jobs}
         self._lock: IO[str] | None = None
+        self._kept: list[dict[str, Any]] = []  # entries of study.json: jobs that are done and not asked for this time
 
     def __enter__(self) -> StudyFolder:
         """Takes the folder. Raises Refusal where it cannot be, where another process has it, and where it holds another study."""
-        if self.path.exists() and not self.path.is_dir():
-            raise Refusal(f"output_dir={self.study.folder} is a file; expected a folder")
-        if self.path.is_dir() and not (self.path / FILE).exists() and _holds_something(self.path):
-            raise Refusal(f"output_dir={self.study.folder} is not empty and holds no study; choose another folder")
         try:
+            if self.path.exists() and not self.path.is_dir():
+                raise Refusal(f"output_dir={self.study.folder} is a file; expected a folder")
+            if self.path.is_dir() and not (self.path / FILE).exists() and _holds_something(self.path):
+                raise Refusal(f"output_dir={self.study.folder} is not empty and holds no study; choose another folder")
             self.path.mkdir(parents=True, exist_ok=True)
             (self.path / "logs").mkdir(exist_ok=True)
             lock = (self.path / ".lock").open("a+", encoding="utf-8")
@@ -124,7 +125,7 @@ class StudyFolder:
                  "folder": job.folder.as_posix(), "log": f"logs/{job.name}.txt", "words": list(job.words),
                  **asdict(self.states[job.name])}
                 for job in self.jobs
-            ],
+            ] + self._kept,
         }  # fmt: skip
 
     def _recall(self) -> None:
@@ -134,17 +135,19 @@ class StudyFolder:
         try:
             there = json.loads((self.path / FILE).read_text(encoding="utf-8"))
             self._refuse_another(there)
-            before = {each["name"]: each for each in there["jobs"]}
+            before = {(each["arm"], each["seed"], each["evaluation"]): each for each in there["jobs"]}
         except (OSError, ValueError, KeyError, TypeError):
             raise Refusal(f"{self.path / FILE} cannot be read: it is no record of a study") from None
         for job in self.jobs:
-            state = self.states[job.name]
+            known = before.pop((job.arm, job.seed, job.evaluation), None)
             with contextlib.suppress(KeyError):
-                known = before[job.name]
-                state.attempts = int(known["attempts"])
+                if known is None or known["name"] != job.name or _asked(known["words"]) != _asked(job.words):
+                    continue
+                self.states[job.name].attempts = int(known["attempts"])
                 # both: a run that was killed after its training may still owe its scores
                 if known["status"] == "done" and RunFolder(self.folder(job)).facts().get("status") == "done":
-                    self.states[job.name] = State(**{key: known[key] for key in asdict(state)})
+                    self.states[job.name] = State(**{key: known[key] for key in asdict(State())})
+        self._kept = [each for each in before.values() if each.get("status") == "done"]
 
     def _refuse_another(self, there: dict[str, Any]) -> None:
         now = self.content()
@@ -163,6 +166,11 @@ class StudyFolder:
                 f"{self.study.folder} holds this study with seed {lost[0]} too: say sweeps.seeds="
                 f"[{','.join(map(str, sorted({*there['seeds'], *now['seeds']})))}], or another output_dir=FOLDER"
             )
+
+
+def _asked(words: Sequence[str]) -> list[str]:
+    """What a job is asked, wherever the run lies that it starts from."""
+    return [word for word in decisive(words) if key_of(word) != "init"]
 
 
 def _comparable(value: Any) -> Any:

@@ -21,7 +21,7 @@ def run(study: Study) -> int:
     from rich.console import Console
 
     from cloze.studies.jobs import check_all, jobs_of
-    from cloze.studies.live import display
+    from cloze.studies.live import display, unfailing
     from cloze.studies.outcome import show
     from cloze.studies.supervisor import Supervisor
 
@@ -30,7 +30,8 @@ def run(study: Study) -> int:
     console = Console()
 
     def say(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        with unfailing(console):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     for remark in checking.remarks:
         say(f"note: {remark}")

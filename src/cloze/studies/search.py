@@ -16,18 +16,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cloze.errors import Preempted, Refusal
+from cloze.errors import Preempted, Refusal, did_you_mean
 from cloze.folder import RunFolder
 from cloze.studies import space
 from cloze.studies.jobs import Job, check_all, jobs_of
 from cloze.studies.record import FILE, State, StudyFolder
 from cloze.studies.study import Study
 from cloze.studies.supervisor import Supervisor, _Running
-from cloze.studies.words import decisive, key_of, merged
+from cloze.studies.words import decisive, key_of, merged, taken_by
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from cloze.report.collect import Run
     from cloze.studies.ending import Ending
     from cloze.studies.trials import Trials, Tried
 
@@ -41,7 +42,7 @@ def run(study: Study) -> int:
     """
     from rich.console import Console
 
-    from cloze.studies.live import display
+    from cloze.studies.live import display, unfailing
     from cloze.studies.run import shares
 
     search = understood(study)
@@ -50,12 +51,13 @@ def run(study: Study) -> int:
     with SearchFolder(study, search, example) as folder:
         parallel, threads = shares(study, accelerated, threads, [example.devices] * search.trials)
         there = folder.count("done", "pruned", "failed")
-        console.print(
-            f"{study.name}: {len(search.space)} settings, {search.trials} trials"
-            + (f", {there} of them over" if there else "")
-            + f"; {parallel} at a time, in {study.folder}",
-            highlight=False, markup=False, soft_wrap=True,
-        )  # fmt: skip
+        with unfailing(console):
+            console.print(
+                f"{study.name}: {len(search.space)} settings, {search.trials} trials"
+                + (f", {there} of them over" if there else "")
+                + f"; {parallel} at a time, in {study.folder}",
+                highlight=False, markup=False, soft_wrap=True,
+            )  # fmt: skip
         with display(folder, parallel, console) as live:
             stopped = SearchSupervisor(folder, live, parallel, threads, study.retries).run()
         show(folder, console)
@@ -83,7 +85,8 @@ def understood(study: Study) -> space.Search:
         raise Refusal(
             f"{where}: every trial has one seed, not {len(study.seeds)}; a study of the best ones tells chance from gain"
         )
-    if both := [word for word in study.words if key_of(word) in search.space]:
+    fixed = [*study.words, *([] if study.budget is None else [study.budget.word])]
+    if both := [word for word in fixed if taken_by(word, list(search.space))]:
         raise Refusal(
             f"{both[0]}: the search tries other values of that; take it out of search.space, or leave the word out"
         )
@@ -122,6 +125,8 @@ class SearchFolder(StudyFolder):
 
         super().__enter__()
         try:
+            if not (self.path / FILE).exists():  # first: a folder with Optuna's memory alone would be no study's
+                self.write()
             file = self.path / MEMORY
             self.trials = Trials(self.search, self.study.metrics[0], file, self._asked())
         except BaseException:
@@ -129,8 +134,6 @@ class SearchFolder(StudyFolder):
             raise
         self.jobs, self.states = (), {}
         for tried in self.trials.all():
-            if tried.outcome == "running":
-                self.trials.take_up(tried)
             self.put(tried)
         for number in range(len(self.jobs), self.search.trials):
             name = name_of(number)
@@ -141,9 +144,11 @@ class SearchFolder(StudyFolder):
     def put(self, tried: Tried) -> Job:
         """The job of a trial, in its place among all."""
         name, study = name_of(tried.number), self.study
-        words = merged(study.words, self._further(), tried.words, [f"seed={study.seeds[0]}"], self._example_only())
-        job = replace(self._example, name=name, arm=name, folder=Path("runs") / name, words=words)
         self.study = replace(study, arms={**study.arms, name: tried.words})
+        # checking has added the tracker's group, and nothing else that is the same for all
+        added = [word for word in self._example.words if key_of(word) == "tracking.group"]
+        words = merged(self.study.training_words(name, study.seeds[0]), added)
+        job = replace(self._example, name=name, arm=name, folder=Path("runs") / name, words=words)
         self.jobs = (*self.jobs[: tried.number], job, *self.jobs[tried.number + 1 :])
         if name not in self.states:
             known = {key: value for key, value in self._before.get(name, {}).items() if key in State.__annotations__}
@@ -161,19 +166,10 @@ class SearchFolder(StudyFolder):
 
     def _asked(self) -> dict[str, Any]:
         """What all trials are asked."""
-        words = decisive([*self.study.words, *self._further()])
+        words = decisive([*self.study.words, *([] if self.study.budget is None else [self.study.budget.word])])
         precision = [word for word in words if key_of(word) == "hardware.precision"]  # apart: not in older lists
         others = [word for word in words if word not in precision]
         return {"words": others, "hardware.precision": precision, "seed": self.study.seeds[0]}
-
-    def _further(self) -> list[str]:
-        return [] if self.study.budget is None else [self.study.budget.word]
-
-    def _example_only(self) -> list[str]:
-        """What checking has added to the words of a job, such as a group of the tracker."""
-        own = {*self.study.words, *self._further()}
-        keys = {*self.search.space, "seed"}
-        return [word for word in self._example.words if word not in own and key_of(word) not in keys]
 
     def _recall(self) -> None:
         """What is known of the jobs; Optuna's memory says which there are. Raises Refusal where no search lies here."""
@@ -236,15 +232,30 @@ class SearchSupervisor(Supervisor):
         if state.status in ("done", "pruned", "failed"):
             from cloze.report import collect
 
-            value = collect.read(self.folder.folder(job)).figures.get(metric.key) if state.status == "done" else None
+            run = collect.read(self.folder.folder(job)) if state.status == "done" else None
             outcome: Any = state.status
             tried = self._tried(job)
-            trials.note(
-                tried, RunFolder(self.folder.folder(job)).points()
-            )  # what came between the last look and its end
-            tried = trials.end(tried, outcome, value, state.reason)
+            # what came between the last look and its end
+            trials.note(tried, RunFolder(self.folder.folder(job)).points())
+            tried = trials.end(tried, outcome, None if run is None else run.figures.get(metric.key), state.reason)
             if tried.outcome != state.status:
                 state.status, state.reason = "failed", tried.reason
+            if run is not None and all(each.value is None for each in trials.all()):
+                self._refuse_a_metric_that_no_run_has(job, run)
+
+    def _refuse_a_metric_that_no_run_has(self, job: Job, run: Run) -> None:
+        """Ends the search where its metric is not among the figures of a run that is done: every other would train for nothing, too."""
+        key, study = self.folder.study.metrics[0].key, self.folder.study
+        scores = {f"score/{split}/{name}" for split, its in (run.facts.get("scores") or {}).items() for name in its}
+        # one that is null is a figure, too
+        known = {name for each in (run.figures, scores, *run.points) for name in each if "/" in name}
+        if key not in known:
+            self.of_metrics.add(None)  # the supervisor's note, that other arms may have it, would say the opposite
+            self._stop_for(
+                Refusal(
+                    f"{study.file or study.name}: metrics: {key} is not a figure of {job.name}, which is done{did_you_mean(key, known)}"
+                )
+            )
 
     def _tried(self, job: Job) -> Tried:
         return self.folder.trials.all()[number_of(job.name)]
@@ -252,24 +263,30 @@ class SearchSupervisor(Supervisor):
 
 def show(folder: SearchFolder, console: Console) -> None:
     """Prints the trials, the best first, what mattered, and the best one's sentence."""
+    from rich.markup import escape
     from rich.table import Table
+
+    from cloze.studies.live import unfailing
 
     metric, trials = folder.study.metrics[0], folder.trials
     best, tried = trials.best(), [each for each in trials.all() if each.outcome != "running"]
     sign = -1 if metric.higher_is_better else 1
     rank = {"done": 0, "pruned": 1, "failed": 2}
     tried.sort(key=lambda each: (rank[each.outcome], sign * (each.value or 0.0), each.number))
-    table = Table(title=folder.study.question or folder.study.name)
-    for column in ("trial", *(key.rpartition(".")[2] for key in folder.search.space), metric.title, ""):
+    table = Table(title=escape(folder.study.question or folder.study.name))
+    for column in ("trial", *(key_of(key).rpartition(".")[2] for key in folder.search.space), escape(metric.title), ""):
         table.add_column(column, overflow="fold")
     for each in tried:
         values = [word.partition("=")[2] for word in each.words]
         told = {"done": "", "pruned": "stopped early", "failed": f"failed: {each.reason}"}[each.outcome]
-        table.add_row(name_of(each.number), *values, "" if each.value is None else f"{each.value:.4f}", told)
-    console.print(table)
+        value = "" if each.value is None else f"{each.value:.4f}"
+        table.add_row(name_of(each.number), *map(escape, values), value, escape(told))
+    with unfailing(console):
+        console.print(table)
 
     def say(line: str) -> None:
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
+        with unfailing(console):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     if found := trials.importance():
         shares = ", ".join(f"{key} {share:.0%}" for key, share in sorted(found.items(), key=lambda pair: -pair[1]))

@@ -17,12 +17,13 @@ Two whole numbers bound whole numbers; with a decimal point in one of them, numb
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from cloze.deciding import decides
 from cloze.errors import Refusal, did_you_mean
-from cloze.schema import as_word
+from cloze.studies.words import BARRED, key_of, spelt
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -57,7 +58,9 @@ class Search:
 
 
 def read(said: Any, where: str) -> Search:
-    """The `search` part of a study file. Raises Refusal, all that is wrong with it in one message; `where` is the file."""
+    """The `search` part of a study file. Raises Refusal, all that is wrong with it in one message, and where Optuna is not installed;
+    `where` is the file."""
+    _refuse_missing()
     if not isinstance(said, Mapping):
         raise Refusal(f"{where}: search={said!r} must say trials: and space:")
     wrong = [f"search.{key} is not a setting{did_you_mean(str(key), _KEYS)}" for key in said if key not in _KEYS]
@@ -79,6 +82,7 @@ def read(said: Any, where: str) -> Search:
     else:
         for key, each in space.items():
             try:
+                _refuse_without_effect(str(key), found)
                 found[str(key)] = distribution(each, f"search.space.{key}")
             except Refusal as fault:
                 wrong.append(str(fault))
@@ -143,7 +147,7 @@ def written(value: Any) -> str:
     if isinstance(value, float):
         short = f"{value:.6g}"
         return short if any(mark in short for mark in ".en") else f"{short}.0"
-    return as_word(value)
+    return spelt(value)
 
 
 def _choices(said: Any, where: str) -> Sequence[Any]:
@@ -163,6 +167,27 @@ def _word(value: Any) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return "[" + ",".join(_word(each) for each in value) + "]"
     return written(value)
+
+
+def _refuse_without_effect(key: str, others: Iterable[str]) -> None:
+    """Raises Refusal for a key whose values would change nothing, or would be another's."""
+    where, setting = f"search.space.{key}", key_of(key)
+    if why := BARRED.get(setting):
+        raise Refusal(f"{where} cannot be searched: {why}")
+    # hardware can be, because a budget in minutes, or a figure of speed, depends on it
+    if key.startswith("~") or not (decides(setting) or setting.partition(".")[0] == "hardware"):
+        raise Refusal(
+            f"{where} cannot be searched: expected a setting that decides what a run learns, or one of hardware"
+        )
+    if twice := [other for other in others if key_of(other) == setting]:
+        raise Refusal(f"{where} is there twice: {twice[0]} is the same setting")
+
+
+def _refuse_missing() -> None:
+    import importlib.util
+
+    if importlib.util.find_spec("optuna") is None:
+        raise Refusal("a search needs Optuna, which is not installed: pip install 'cloze[search]'")
 
 
 def _is_number(text: str) -> bool:

@@ -21,7 +21,7 @@ from cloze.errors import Refusal, did_you_mean
 from cloze.report.comparison import Metric
 from cloze.schema import fits, misfit
 from cloze.studies.file import Budget, located, read
-from cloze.studies.words import axes, decisive, grid, key_of, merged, spelt, taken_by
+from cloze.studies.words import ONE_RUN, axes, decisive, grid, is_budget, key_of, merged, taken_by
 
 SETTINGS: dict[str, Any] = {  # sweeps.NAME=…, and what each takes
     "parallel": int,  # jobs at a time
@@ -32,7 +32,6 @@ SETTINGS: dict[str, Any] = {  # sweeps.NAME=…, and what each takes
     "baseline": str,  # the arm that the others are held against
 }
 ROOT = Path("outputs/studies")
-_ONE_RUN = ("plan", "show", "audit", "matrix")  # look at one run
 
 
 @dataclass(frozen=True)
@@ -60,8 +59,10 @@ class Study:
 
     def training_words(self, arm: str, seed: int) -> tuple[str, ...]:
         """The words of an arm's run, but for its folder."""
-        budget = [] if self.budget is None else [self.budget.word]
-        return merged(self.words, budget, self.arms[arm], [f"seed={seed}"])
+        its = self.arms[arm]
+        of_experiment = any(key_of(word) == "experiment" for word in (*self.words, *its))
+        budget = [] if self.budget is None else self.budget.in_place_of_any if of_experiment else [self.budget.word]
+        return merged(self.words, budget, its, [f"seed={seed}"])
 
 
 def from_file(words: Sequence[str]) -> Study:
@@ -73,15 +74,16 @@ def from_file(words: Sequence[str]) -> Study:
     path = located(name)
     file = read(path)
     several, plain = axes(said)
-    of_file = {key: [spelt(each) for each in values] for key, values in file.grid.items()}
+    of_file = file.axes()
     if (file.arms or file.search) and several.keys() - {"seed"}:
         key = next(key for key in several if key != "seed")
         what = "what is searched" if file.search else "the arms"
+        values = ",".join(word.partition("=")[2] for word in several[key])
         raise Refusal(
-            f"{key}={','.join(several[key])}: {what} of {name} {'is' if file.search else 'are'} in its file, so a word has one value here"
+            f"{key}={values}: {what} of {name} {'is' if file.search else 'are'} in its file, so a word has one value here"
         )
-    of_file |= several | {key_of(word): [word.partition("=")[2]] for word in plain if key_of(word) in of_file}
-    seeds = _seeds(of_file.pop("seed", []), plain) or file.seeds
+    of_file |= several | {key_of(word): [word] for word in plain if key_of(word) in of_file}
+    seeds = _seeds(of_file.pop("seed", []), plain) or file.seeds or [1]
     kept = [word for word in plain if key_of(word) not in (*of_file, "seed")]
     arms = {arm: tuple(its) for arm, its in file.arms.items()} if file.arms else grid(of_file)
     for arm, its in arms.items():
@@ -89,8 +91,8 @@ def from_file(words: Sequence[str]) -> Study:
             raise Refusal(f"{both[0]}: the arms of {name} differ in that ({arm}: {' '.join(its)})")
     baseline = file.baseline if file.baseline in arms else None  # a word may have left it out of the grid
     budget = file.budget
-    if budget is not None and taken_by(budget.word, kept):
-        budget = None  # the user's word holds for all arms, too
+    if any(is_budget(key) for key in (*several, *map(key_of, plain))):
+        budget = None  # what the user says holds in its place
     study = Study(
         name=path.stem, folder=ROOT / path.stem, words=merged(file.words, kept), arms=arms, seeds=tuple(seeds),
         file=str(path), question=file.question, paper=file.paper, published=file.published, baseline=baseline,
@@ -107,7 +109,7 @@ def from_words(words: Sequence[str]) -> Study:
     seeds = _seeds(several.pop("seed", []), plain) or [1]
     kept = tuple(word for word in plain if key_of(word) != "seed")
     arms = grid(several)
-    content = json.dumps([decisive(kept), sorted(arms)], sort_keys=True)
+    content = json.dumps([decisive(kept), sorted(arms.values())])
     digest = hashlib.sha256(content.encode()).hexdigest()[:8]
     return _settled(Study("grid", ROOT / f"grid-{digest}", kept, arms, tuple(seeds)), own)
 
@@ -123,21 +125,26 @@ def _divided(words: Sequence[str]) -> tuple[dict[str, str], list[str]]:
             raise Refusal(f"{key} is not a setting{did_you_mean(key, [f'sweeps.{each}' for each in SETTINGS])}")
         if group == "hydra" or group.startswith("hydra/"):
             raise Refusal(f"{word} has no effect here: the study's folder is output_dir=FOLDER")
-        if key in _ONE_RUN:
+        if key in ONE_RUN:
             raise Refusal(f"{word} looks at one run: say it without sweeps= and -m")
         if key == "resume":
             if word.partition("=")[2] != "auto":
                 raise Refusal(f"{word} has no effect on several runs: the same sentence again goes on where it stopped")
         elif group == "sweeps" or key == "output_dir":
+            if key in own:
+                raise Refusal(f"{word} beside {own[key]}: say one of the two")
             own[key] = word
         else:
             said.append(word)
+    if "sweeps.seeds" in own and (seeds := [word for word in said if key_of(word) == "seed"]):
+        raise Refusal(f"{own['sweeps.seeds']} beside {seeds[0]}: both say the seeds; say one of the two")
     return own, said
 
 
 def _seeds(several: Sequence[str], plain: Sequence[str]) -> list[int]:
     """Those that words say; none where no word is about the seed."""
-    said = list(several) or [word.partition("=")[2] for word in plain if key_of(word) == "seed"][-1:]
+    words = several or [word for word in plain if key_of(word) == "seed"][-1:]
+    said = [word.partition("=")[2] for word in words]
     if wrong := [seed for seed in said if not seed.isdigit() or int(seed) >= 2**63]:
         raise Refusal(f"seed={wrong[0]} must be a whole number from 0, below 2^63")
     return [int(seed) for seed in said]
@@ -149,7 +156,7 @@ def _settled(study: Study, own: Mapping[str, str]) -> Study:
     for key, word in own.items():
         name = key.partition(".")[2]
         if key == "output_dir":
-            study = replace(study, folder=Path(str(parse([word])[0].value())))
+            study = replace(study, folder=_folder(word))
         elif name == "baseline":  # arms of a grid have = and commas in their names, which Hydra would not read
             said[name] = word.partition("=")[2].strip("'\"")
         elif name:
@@ -173,6 +180,16 @@ def _settled(study: Study, own: Mapping[str, str]) -> Study:
         if (value := getattr(study, name)) is not None and value < least:
             raise Refusal(f"sweeps.{name}={value} must be at least {least}")
     return study
+
+
+def _folder(word: str) -> Path:
+    override = parse([word])[0]
+    value = None if override.is_sweep_override() else override.value()
+    if not isinstance(value, str) or not value.strip():
+        raise Refusal(
+            f"{word} must be the name of one folder: output_dir=FOLDER, in quotes where it could be read otherwise"
+        )
+    return Path(value)
 
 
 def _value(key: str, word: str) -> Any:

@@ -23,8 +23,9 @@ from typing import Any, Protocol
 from cloze.environment import STUDY_VARIABLE
 from cloze.errors import RunFailure
 from cloze.folder import RunFolder
-from cloze.studies.ending import Ending, ended_for_memory, judge
+from cloze.studies.ending import Ending, ended_for_memory, judge, stamp
 from cloze.studies.jobs import Job
+from cloze.studies.outcome import unknown_metrics
 from cloze.studies.progress import Progress
 from cloze.studies.record import State, StudyFolder
 
@@ -50,6 +51,8 @@ class Display(Protocol):
 
     def look(self, running: dict[str, Progress]) -> None: ...
 
+    def say(self, line: str) -> None: ...
+
 
 @dataclass
 class _Running:
@@ -57,6 +60,7 @@ class _Running:
     process: subprocess.Popen[bytes]
     progress: Progress
     log_start: int
+    record: object  # the stamp of its run's record when it began
     memory: int | None  # the kernel's count when it began
 
 
@@ -79,43 +83,59 @@ class Supervisor:
         self.running: dict[str, _Running] = {}
         self.awaited: dict[str, float] = {}  # jobs whose folder another process is in: since when
         self.signals: list[int] = []
-        self.fault: RunFailure | None = None  # why there can be no record any more
+        self.handed_on = 0  # how many of the signals the jobs have been told
+        self.of_metrics: set[str | None] = set()  # the kinds of jobs that were looked at for the study's metrics
+        self.fault: BaseException | None = None  # why it cannot go on
 
     def run(self) -> int | None:
         """Returns when no job is left to run; the signal, where one has stopped it before.
 
-        Raises RunFailure where study.json cannot be written, once the jobs have been stopped.
+        Raises RunFailure where study.json cannot be written, and what else goes wrong here, once the jobs have been stopped.
         """
-        handed_on = 0
         self._write()
         with self._caught():
-            while True:
-                if len(self.signals) > handed_on:
-                    handed_on = len(self.signals)
-                    self._hand_on(handed_on)
-                for each in [each for each in self.running.values() if each.process.poll() is not None]:
-                    self._end(each)
-                while not self.signals and len(self.running) < self.parallel and (job := self._next()) is not None:
-                    self._begin(job)
-                if not self.running and (self.signals or not self.awaited):
-                    break
-                for each in self.running.values():
-                    self._watch(each)
-                self.display.look({name: each.progress for name, each in self.running.items()})
+            while self._goes_on():
                 time.sleep(PAUSE)
         if self.fault is not None:
+            for state in self.folder.states.values():
+                if state.status == "running":  # its end was not judged any more
+                    state.status = "waiting"
+            self._write()
             raise self.fault
         return self.signals[0] if self.signals else None
 
+    def _goes_on(self) -> bool:
+        """One look at everything; whether there is more to come. What goes wrong here must not cost the jobs their checkpoints."""
+        try:
+            if len(self.signals) > self.handed_on:
+                self.handed_on = len(self.signals)
+                self._hand_on(self.handed_on)
+            for each in [each for each in self.running.values() if each.process.poll() is not None]:
+                self._end(each)
+            while not self.signals and len(self.running) < self.parallel and (job := self._next()) is not None:
+                self._begin(job)
+            if not self.running and (self.signals or not self.awaited):
+                return False
+            for each in self.running.values():
+                self._watch(each)
+            self.display.look({name: each.progress for name, each in self.running.items()})
+        except (Exception, SystemExit) as fault:
+            self._stop_for(fault)
+        return True
+
+    def _stop_for(self, fault: BaseException) -> None:
+        """Everything stops as if it were asked to."""
+        if self.fault is None:
+            self.fault = fault
+        if not self.signals:  # a second one would have the jobs stop at once, without a checkpoint
+            self.signals.append(signal.SIGTERM)
+
     def _write(self) -> None:
-        """The record; where there can be none, everything stops as if it were asked to."""
+        """The record; where there can be none, everything stops."""
         try:
             self.folder.write()
         except RunFailure as fault:
-            if self.fault is None:
-                self.fault = fault
-                if not self.signals:  # a second one would have the jobs stop at once, without a checkpoint
-                    self.signals.append(signal.SIGTERM)
+            self._stop_for(fault)
 
     def _next(self) -> Job | None:
         """The first job that waits for nothing; those that failed in this session come after all others."""
@@ -173,6 +193,7 @@ class Supervisor:
             import shutil
 
             shutil.rmtree(run)
+        record = stamp(run)
         words = [*job.words, f"output_dir={written(str(run))}", *(["resume=auto"] if begun and job.trains else [])]
         with self.folder.log(job).open("ab") as log:
             log.write(f"--- attempt {state.attempts}, {state.began}: {' '.join(words)}\n".encode())
@@ -182,18 +203,29 @@ class Supervisor:
                 [*self.command, *words], stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT,
                 start_new_session=True, env=self._environment(job),
             )  # fmt: skip
-        return _Running(job, process, Progress(run), start, ended_for_memory())
+        return _Running(job, process, Progress(run), start, record, ended_for_memory())
 
     def _end(self, ended: _Running) -> None:
         job = ended.job
         del self.running[job.name]
         memory = ended_for_memory()
         short = memory is not None and ended.memory is not None and memory > ended.memory
-        verdict = judge(self.folder.folder(job), ended.process.returncode, self.folder.log(job), ended.log_start, short)
+        verdict = judge(
+            self.folder.folder(job),
+            ended.process.returncode,
+            self.folder.log(job),
+            ended.log_start,
+            ended.record,
+            short,
+        )
         if not verdict.done:  # ranks and workers that it left behind; a run that ended well has none
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(ended.process.pid, signal.SIGKILL)
         self._conclude(job, verdict, time.monotonic() - ended.progress.began)
+        if verdict.done and job.evaluation not in self.of_metrics:
+            self.of_metrics.add(job.evaluation)
+            for line in unknown_metrics(self.folder, job):
+                self.display.say(f"note: {line}")
 
     def _conclude(self, job: Job, verdict: Ending, seconds: float) -> None:
         """Writes down and tells how an attempt has ended."""

@@ -1,7 +1,8 @@
 """A search's memory: trials in Optuna's sqlite storage, what comes next, what may be stopped early. It starts no process.
 
 The proposals of trial n are drawn with a seed of (seed, n), so a search whose trials run one at a time proposes the same
-again, stopped in between or not. With several at a time they also go by how far the others have come by then.
+again, stopped in between or not; only where a kill falls into a proposal itself, what it lacks is drawn anew. With several at a time
+they also go by how far the others have come by then.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 import json
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import wraps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Concatenate, Literal, ParamSpec, TypeVar
 
 from cloze.deciding import LATER
-from cloze.errors import Refusal
+from cloze.errors import Refusal, RunFailure
 from cloze.studies.space import Search
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
     from cloze.report.comparison import Metric
 
+_Given = ParamSpec("_Given")
+_Found = TypeVar("_Found")
 Outcome = Literal["running", "done", "pruned", "failed"]
 _STUDY = "search"  # its name in the storage: one a folder
 _ASKED = "asked"
@@ -39,72 +43,101 @@ class Tried:
     reason: str = ""
 
 
+def _stored(method: Callable[Concatenate[Trials, _Given], _Found]) -> Callable[Concatenate[Trials, _Given], _Found]:
+    """A method that reads or writes the file. Raises RunFailure, naming the file, where that cannot be."""
+
+    @wraps(method)
+    def guarded(self: Trials, /, *given: _Given.args, **further: _Given.kwargs) -> _Found:
+        from optuna.exceptions import OptunaError
+        from sqlalchemy.exc import SQLAlchemyError
+
+        try:
+            return method(self, *given, **further)
+        except (OptunaError, SQLAlchemyError) as fault:
+            raise RunFailure(
+                f"{self.file}, the search's memory, cannot be used ({_first_cause(fault)}): the search is stopped"
+            ) from fault
+
+    return guarded
+
+
 class Trials:
     """The trials of one search, kept in a file (sqlite). `asked` is what they were all asked (words, metric): it must stay the same.
 
-    Raises Refusal where the file holds another search, and where Optuna is not installed.
+    Those that run when the file is opened go on. Raises Refusal where the file holds another search.
     """
 
     def __init__(self, search: Search, metric: Metric, file: Path, asked: Mapping[str, Any] | None = None) -> None:
-        _refuse_missing()
+        self.search, self.metric, self.file = search, metric, file
+        self._live: dict[int, optuna.trial.Trial] = {}
+        self._open({**_asked(search, metric), **(asked or {})})
+
+    @_stored
+    def _open(self, asked: dict[str, Any]) -> None:
         import optuna
 
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # what goes wrong is said once, as a RunFailure
         optuna.logging.disable_propagation()
-        self.search, self.metric = search, metric
+        search, file = self.search, self.file
         file.parent.mkdir(parents=True, exist_ok=True)
         self._study = optuna.create_study(
             storage=optuna.storages.RDBStorage(f"sqlite:///{file.absolute()}"),
             study_name=_STUDY,
-            direction="maximize" if metric.higher_is_better else "minimize",
+            direction="maximize" if self.metric.higher_is_better else "minimize",
             pruner=_pruner(search),
             load_if_exists=True,
         )
-        self._live: dict[int, optuna.trial.Trial] = {}
-        self._keep_to(file, {**_asked(search, metric), **(asked or {})})
+        self._keep_to(asked)
+        for trial in self._study.trials:
+            if not trial.state.is_finished():
+                self._proposed(trial.number, trial._trial_id)
 
-    def _keep_to(self, file: Path, asked: dict[str, Any]) -> None:
+    def _keep_to(self, asked: dict[str, Any]) -> None:
         """Holds what is asked now against what the file's trials were asked."""
         asked = json.loads(json.dumps(asked))
-        before = self._study.user_attrs.get(_ASKED)
-        if before is None:
+        recorded = self._study.user_attrs.get(_ASKED)
+        if recorded is None:
+            recorded = asked
             self._study.set_user_attr(_ASKED, asked)
-            return
         unsaid = {key: asked[key] for key in LATER if key in asked}  # in a file that is older than these
-        before = {**unsaid, **before}
+        # Optuna's own record of the direction is what it goes by, whatever create_study is told later
+        before = {**unsaid, **recorded, "higher_is_better": self._study.direction.name == "MAXIMIZE"}
+        asked["higher_is_better"] = self.metric.higher_is_better
         if before != asked:
             other = [key for key in sorted({*before, *asked}) if before.get(key) != asked.get(key)]
             told = "; ".join(f"{key} ({before.get(key)} there, {asked.get(key)} here)" for key in other)
             raise Refusal(
-                f"{file.parent} holds another search than this one: {told}. Say output_dir=FOLDER for a new one."
+                f"{self.file.parent} holds another search than this one: {told}. Say output_dir=FOLDER for a new one."
             )
 
     # --- what comes next ---------------------------------------------------------------------------------------------------
 
-    def take_up(self, tried: Tried) -> Tried:
-        """Has an unfinished trial go on."""
-        import optuna
-
-        trial_id = self._study.trials[tried.number]._trial_id
-        self._live[tried.number] = optuna.Trial(self._study, trial_id)
-        return tried
-
+    @_stored
     def next(self) -> Tried | None:
         """A new trial; None where there have been as many as there shall be."""
         number = len(self._study.trials)
         if number >= self.search.trials:
             return None
+        return self._proposed(number)
+
+    def _proposed(self, number: int, trial_id: int | None = None) -> Tried:
+        """A new trial, or one that is there: Optuna stores value by value, so where a kill came in between it lacks some."""
+        import optuna
+
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that a sampler may change in Optuna's next release
             self._study.sampler = _sampler(self.search, number)
-            trial = self._study.ask(dict(self.search.space))
-        words = tuple(self.search.words(trial.params))
+            trial = self._study.ask() if trial_id is None else optuna.Trial(self._study, trial_id)
+            for key, each in self.search.space.items():
+                trial._suggest(key, each)
+        words = tuple(trial.user_attrs.get("words") or self.search.words(trial.params))
         trial.set_user_attr("words", list(words))
-        self._live[trial.number] = trial
-        return Tried(trial.number, words, "running", None)
+        self._live[number] = trial
+        return Tried(number, words, "running", None)
 
     # --- while it runs -----------------------------------------------------------------------------------------------------
 
+    @_stored
     def hopeless(self, tried: Tried, points: Iterable[Mapping[str, Any]]) -> bool:
         """Takes the points of a run's metrics.jsonl so far; whether the pruner, having seen a new one, would stop it.
 
@@ -112,6 +145,7 @@ class Trials:
         """
         return self.note(tried, points) and bool(self._live[tried.number].should_prune())
 
+    @_stored
     def note(self, tried: Tried, points: Iterable[Mapping[str, Any]]) -> bool:
         """Keeps the points' values of the metric, which later trials are held against; whether there was a new one."""
         trial = self._live[tried.number]
@@ -121,6 +155,7 @@ class Trials:
             trial.report(float(value), number)
         return len(values) > seen
 
+    @_stored
     def end(
         self, tried: Tried, outcome: Literal["done", "pruned", "failed"], value: float | None, reason: str
     ) -> Tried:
@@ -139,13 +174,14 @@ class Trials:
 
     # --- what came out -----------------------------------------------------------------------------------------------------
 
+    @_stored
     def all(self) -> list[Tried]:
         """In the order that they were proposed in."""
         names: dict[str, Outcome] = {"COMPLETE": "done", "PRUNED": "pruned", "FAIL": "failed"}
         return [
             Tried(
                 trial.number,
-                tuple(trial.user_attrs.get("words") or self.search.words(trial.params)),
+                tuple(trial.user_attrs["words"]),
                 names.get(trial.state.name, "running"),
                 trial.value if trial.value is not None else trial.intermediate_values.get(trial.last_step or -1),
                 str(trial.user_attrs.get("reason") or ""),
@@ -159,6 +195,7 @@ class Trials:
         sign = -1 if self.metric.higher_is_better else 1
         return min(done, key=lambda pair: (sign * pair[0], pair[1].number))[1] if done else None
 
+    @_stored
     def importance(self) -> dict[str, float]:
         """How much of the metric's variance each setting explains, from 0 to 1: fANOVA (https://proceedings.mlr.press/v32/hutter14.html) as
         Optuna computes it. Empty where fewer than four trials are done, or all came to the same."""
@@ -208,8 +245,8 @@ def _pruner(search: Search) -> optuna.pruners.BasePruner:
     return optuna.pruners.NopPruner()
 
 
-def _refuse_missing() -> None:
-    import importlib.util
-
-    if importlib.util.find_spec("optuna") is None:
-        raise Refusal("a search needs Optuna, which is not installed: pip install 'cloze[search]'")
+def _first_cause(fault: BaseException) -> str:
+    """What sqlite said: Optuna and SQLAlchemy put longer texts around it."""
+    while fault.__cause__ is not None:
+        fault = fault.__cause__
+    return str(fault).partition("\n")[0]
