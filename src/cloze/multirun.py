@@ -16,7 +16,7 @@ from cloze.errors import Refusal, did_you_mean
 from cloze.folder import RunFolder
 
 # Hydra's plugins by the launchers that they bring, and the extra that installs each
-EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm"}
+EXTRAS = {"joblib": "joblib", "submitit_local": "slurm", "submitit_slurm": "slurm", "ray": "ray", "ray_aws": "ray"}
 
 
 def names_a_launcher(words: Sequence[str]) -> bool:

@@ -21,7 +21,9 @@ SMALL = [
 
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("launcher", "further"), [("joblib", ["hydra.launcher.n_jobs=2"]), ("submitit_local", [])])
+@pytest.mark.parametrize(
+    ("launcher", "further"), [("joblib", ["hydra.launcher.n_jobs=2"]), ("submitit_local", []), ("ray", [])]
+)
 def test_a_launcher_runs_every_job_in_a_process_of_its_own(
     launcher: str,
     further: list[str],
@@ -29,6 +31,8 @@ def test_a_launcher_runs_every_job_in_a_process_of_its_own(
     monkeypatch: pytest.MonkeyPatch,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
+    if launcher == "ray":
+        pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="needs pip install 'cloze[ray]'")
     monkeypatch.chdir(tmp_path)
     words = ["-m", *SMALL, "seed=1,2", f"hydra/launcher={launcher}", "hydra.sweep.dir=jobs", *further]
     monkeypatch.setattr("sys.argv", ["train.py", *words])
