@@ -88,7 +88,7 @@ def real() -> NDArray[np.float64]:
     """(runs, metrics) of the runs that are there, by seed."""
     from cloze.report.collect import find
 
-    runs = [run for run in find(FOLDER) if run.status == "done"] if FOLDER.is_dir() else []
+    runs = [run for run in find(FOLDER)[0] if run.status == "done"] if FOLDER.is_dir() else []
     runs.sort(key=lambda run: run.seed or 0)
     return np.asarray([[run.figures[key] for key in METRICS] for run in runs]).reshape(len(runs), len(METRICS))
 

@@ -101,7 +101,7 @@ def _identifier(file: Path) -> str:
     """The W&B run's name for its server, drawn once for a folder: a resumed run goes on in the same place, and one that is trained anew,
     here or at the same path of another machine, does not write into it."""
     if not file.is_file():
-        file.parent.mkdir(exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(secrets.token_hex(8), encoding="utf-8")
     return file.read_text(encoding="utf-8").strip()
 
