@@ -162,6 +162,7 @@ def test_the_address_keeps_what_is_ticked_and_what_is_emptied(browser: Browser, 
     said = "return new URLSearchParams(window.location.search).getAll('select').length === arguments[0]"
     browser.open(f"{address}/?filter=short&metrics=train/loss")
     browser.wait("the runs", ROWS, 60)
+    browser.wait("the first of them drawn", LINES, 50)  # the page has settled: what is ticked before is unticked again
     browser.run(tick_all)
     browser.wait("the address to have them all", said, 60)
     browser.click("#columns .dash-dropdown-clear")
@@ -173,6 +174,7 @@ def test_the_address_keeps_what_is_ticked_and_what_is_emptied(browser: Browser, 
 
     browser.open(f"{address}/?filter=long&metrics=train/loss")  # whose names are too long for an address
     browser.wait("the runs", ROWS, 60)
+    browser.wait("the first of them drawn", LINES, 50)
     browser.run(tick_all)
     browser.wait("all of them drawn", LINES, 60)
     assert browser.run(said, 0)
