@@ -320,6 +320,9 @@ def test_a_job_that_left_no_run_is_named_from_above_its_study_too(tmp_path: Path
     failed = job("a", 2, status="failed", reason="out of memory")
     write_study(tmp_path / "studies" / "s", {"a": {1: {"val/accuracy": 0.5}}}, jobs=[failed], seeds=[1, 2])
     assert "s: a, seed 2: failed (out of memory)" in compare(tmp_path / "studies").remarks
+    (tmp_path / "studies" / "broken").mkdir()
+    (tmp_path / "studies" / "broken" / "study.json").write_text("{")
+    assert any("broken/study.json cannot be read" in each for each in compare(tmp_path / "studies").remarks)
 
 
 def test_numbers_too_large_have_no_verdict(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from cloze.errors import Refusal, did_you_mean
 from cloze.report import LEVEL
-from cloze.report.collect import Run, find
+from cloze.report.collect import Run
 
 
 @dataclass(frozen=True)
@@ -131,9 +131,9 @@ def compare(
     which may have none, or else the first arm. Raises Refusal for folders without runs, a metric that no run has, an arm that is not there.
     """
     from cloze.report import metrics as measures
-    from cloze.report.groups import between, of_runs, of_study
+    from cloze.report.groups import below, between, of_study
     from cloze.report.judge import cells, remarks
-    from cloze.report.studies import is_study, read_study, unbegun
+    from cloze.report.studies import is_study, read_study
 
     if len(folders) == 1 and is_study(folders[0]):
         study = read_study(folders[0])
@@ -144,11 +144,9 @@ def compare(
         baseline = baseline if baseline is not None else study.baseline
         title, question, published, paper = title or study.name, study.question, study.published, study.paper
     else:
-        runs, unread = find(*folders)
-        if not runs:
+        arms, said = below(*folders)
+        if not arms:
             raise Refusal(f"{' '.join(map(str, folders))}: no run (no run.json below that can be read)")
-        arms, said = of_runs(runs)
-        said = [*unreadable(unread), *(each for folder in folders for each in unbegun(folder)), *said]
         wanted, told, question, published, paper = (), (), "", {}, {}
         title = title or ", ".join(folder.name or str(folder) for folder in folders)
         baseline = baseline if baseline is not None else arms[0].name
@@ -168,8 +166,3 @@ def compare(
     table = {metric.key: cells(metric, arms, baseline) for metric in wanted}
     said += remarks(arms, table, baseline)
     return Comparison(title, arms, wanted, baseline, table, said, question, published, paper)
-
-
-def unreadable(folders: Sequence[Path]) -> list[str]:
-    """A sentence for every run that nothing is known of: a disk that was full may have left half of its record."""
-    return [f"{folder} is left out: its run.json cannot be read" for folder in folders]

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from cloze.deciding import LATER, decides
-from cloze.report.collect import Run
+from cloze.report.collect import Run, find
 from cloze.report.comparison import Absent, Arm
-from cloze.report.studies import Study, trained
+from cloze.report.studies import Study, trained, unbegun
 
 _LABEL_KEYS = 3  # more settings than these make no name that could be read
 
@@ -33,6 +33,14 @@ def of_runs(runs: Sequence[Run]) -> tuple[list[Arm], list[str]]:
             done = [run for run in done if run.seed is not None]
         arms.append(Arm(name, done, settings_of(group[0], differing), absent))
     return arms, remarks
+
+
+def below(*folders: Path) -> tuple[list[Arm], list[str]]:
+    """Arms of all runs below some folders, and sentences, also on runs that are not there to be read. No arms where there are no runs."""
+    runs, unread = find(*folders)
+    arms, remarks = of_runs(runs) if runs else ([], [])
+    lost = [f"{folder} is left out: its run.json cannot be read" for folder in unread]
+    return arms, [*lost, *(each for folder in folders for each in unbegun(folder)), *remarks]
 
 
 def of_study(study: Study) -> tuple[list[Arm], list[str]]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from cloze.errors import Refusal, did_you_mean
 from cloze.report import comparison as comparisons
-from cloze.report.collect import Run, find
+from cloze.report.collect import Run
 from cloze.report.comparison import Absent, Arm, Comparison, Metric
 
 SUITE = "glue.json"  # what data=glue/all leaves in its folder
@@ -46,8 +46,8 @@ def _of_studies(folders: Sequence[Path], metrics: Sequence[str] | None, baseline
     """The arms of all of them, each with its study's name before its own. They are compared by the metrics of the first
     study that names any, else by what all arms have."""
     from cloze.report import metrics as measures
-    from cloze.report.groups import between, differing_settings, of_runs, of_study, settings_of
-    from cloze.report.studies import is_study, read_study, unbegun
+    from cloze.report.groups import below, between, differing_settings, of_study, settings_of
+    from cloze.report.studies import is_study, read_study
 
     arms: list[Arm] = []
     remarks: list[str] = []
@@ -63,9 +63,7 @@ def _of_studies(folders: Sequence[Path], metrics: Sequence[str] | None, baseline
             name = study.name
             first = first or (f"{name}: {study.baseline}" if study.baseline else None)
         else:
-            runs, unread = find(folder)
-            found, said = of_runs(runs)
-            said = [*comparisons.unreadable(unread), *unbegun(folder), *said]
+            found, said = below(folder)
             name = folder.name
         arms += [Arm(f"{name}: {arm.name}", arm.runs, arm.differs, arm.absent) for arm in found]
         remarks += [f"{name}: {each}" for each in said]

@@ -123,7 +123,11 @@ def unbegun(root: Path) -> list[str]:
 
     said = []
     for file in sorted(root.rglob(FILE)):
-        study = read_study(file.parent)
+        try:
+            study = read_study(file.parent)
+        except Refusal as fault:  # the runs can be compared all the same
+            said.append(str(fault))
+            continue
         for job in study.jobs:
             if not RunFolder(job.folder).facts():
                 what = "" if job.evaluation is None else f", {job.evaluation}"
